@@ -1,0 +1,64 @@
+# Two commands do all set-up on a fresh machine: `make book` and `make test`. Both make .venv first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+# nbgrader looks for alembic, and the notebooks for their kernel, on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+# Warnings stop the book in CI: make book BOOKFLAGS="-W -n --keep-going"
+BOOKFLAGS ?=
+SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.py))
+ZIPS := $(SETS:%=_build/exercises/%.zip)
+CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
+CHECKS := $(wildcard exercises/ps*/checks.py)
+
+.PHONY: help book test test-site exercises verify grade-demo lint constraints clean
+.DEFAULT_GOAL := help
+
+help:  ## Show what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), the course needs 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,grading,dev]'
+	@touch $@
+
+book: $(INSTALLED) $(ZIPS) _build/.code  ## Build the website and the exercises to hand out
+	jupyter-book build . $(BOOKFLAGS)
+	@echo "The website: _build/html/index.html     The exercises: _build/exercises/*.zip"
+
+# Chapters show what bnlab computes, so a change there must run them again; the execution cache only sees the chapters.
+_build/.code: $(CODE) $(CHECKS)
+	rm -rf _build/.jupyter_cache _build/.doctrees
+	@mkdir -p _build && touch $@
+
+exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their zips
+
+_build/exercises/%.zip: exercises/%/notebook.py exercises/%/checks.py $(CODE) $(INSTALLED)
+	bnlab exercises release $*
+
+verify: $(INSTALLED)  ## Prove the exercises' checks on right and wrong solutions
+	bnlab exercises verify
+
+grade-demo: $(INSTALLED)  ## Grade a made-up class with nbgrader and show the scores
+	python -m bnlab.grading.demo
+
+test: $(INSTALLED)  ## Run the whole test suite (the site's tests need `make book` first)
+	pytest -n auto
+
+test-site: $(INSTALLED)  ## Run the tests of the built website in headless Chromium
+	pytest tests/book
+
+lint: $(INSTALLED)  ## Check style and formatting
+	ruff check . && ruff format --check .
+
+constraints: $(INSTALLED)  ## Renew constraints.txt from the newest versions that pyproject.toml allows
+	$(PYTHON) -m venv _build/fresh && _build/fresh/bin/pip install -q '.[book,grading,dev,fast]'
+	{ sed -n '/^#/p' constraints.txt; _build/fresh/bin/pip freeze | grep -v '^bnlab' | sed 's/+cpu$$//'; } > _build/constraints.txt
+	mv _build/constraints.txt constraints.txt && rm -rf _build/fresh
+
+clean:  ## Remove everything that was made, the environment apart; submissions and gradebook stay
+	rm -rf _build dist exercises/source exercises/release

@@ -1,0 +1,79 @@
+"""What is installed here, what is missing for which part of the course, and what to type.
+
+It looks and never installs.
+"""
+
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for.
+
+    Attributes
+    ----------
+    part : str
+        The part of the course that needs it.
+    name : str
+    version : str
+        What was found; '' if nothing.
+    remedy : str
+        What to type where it is missing or too old.
+    ok : bool
+    """
+
+    part: str
+    name: str
+    version: str
+    remedy: str
+    ok: bool
+
+
+# (part of the course, distribution, oldest version that works, what to type)
+PACKAGES = [
+    ("NumPy problem sets", "numpy", "1.25", "pip install 'numpy>=1.25'"),
+    ("NumPy problem sets", "matplotlib", "3.8", "pip install matplotlib"),
+    ("NumPy problem sets", "jupyterlab", "4", "pip install jupyterlab"),
+    ("torch chapters and sets", "torch", "2.11", "pip install torch (see pytorch.org for the build without CUDA)"),
+    ("building the website", "jupyter-book", "1.0.4", "make book"),
+    ("grading", "nbgrader", "0.9.5", "pip install -c constraints.txt -e '.[grading]'"),
+    ("grading", "jupytext", "1.16", "pip install -c constraints.txt -e '.[grading]'"),
+    ("the test suite", "pytest", "8", "make test"),
+]
+
+# (part of the course, names of the program, what to type)
+PROGRAMS = [
+    ("grading", ("alembic",), "activate the environment in which nbgrader is installed"),
+    ("looking at the website in tests", ("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
+]
+
+
+def examine() -> list[Finding]:
+    """Look for everything that some part of the course needs."""
+    python = platform.python_version()
+    findings = [Finding("everything", "Python", python, "install Python 3.11 or newer", sys.version_info >= (3, 11))]
+    for part, name, oldest, remedy in PACKAGES:
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            findings.append(Finding(part, name, "", remedy, False))
+        else:
+            findings.append(Finding(part, name, version, remedy, _numbers(version) >= _numbers(oldest)))
+    for part, names, remedy in PROGRAMS:
+        path = next((found for found in map(shutil.which, names) if found), None)
+        findings.append(Finding(part, names[0], "found" if path else "", remedy, path is not None))
+    return findings
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: '1.0.4.post1' -> (1, 0, 4)."""
+    numbers = []
+    for piece in version.split("+")[0].split("."):
+        if not piece.isdigit():
+            break
+        numbers.append(int(piece))
+    return tuple(numbers)

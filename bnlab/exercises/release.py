@@ -1,0 +1,120 @@
+"""Make what students get: nbgrader's release version, and a zip that holds all they need to work and to check.
+
+The zip carries the notebook, its checks, a wheel of bnlab, and a page that says how to start.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from textwrap import dedent
+
+from bnlab.exercises.source import Source, SourceError
+
+EARLIEST = (1980, 1, 1, 0, 0, 0)  # one date for all entries: the same content gives the same zip
+
+
+def release(source: Source, course: Path) -> Path:
+    """Run ``nbgrader generate_assignment`` on a built problem set.
+
+    Returns
+    -------
+    Path
+        ``release/psN/``, the student version.
+
+    Raises
+    ------
+    SourceError
+        nbgrader refused; its own words are in the message.
+    """
+    directory = course / "release" / source.name
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    command = [sys.executable, "-m", "nbgrader", "generate_assignment", source.name, "--force", "--log-level=WARN"]
+    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True)
+    if done.returncode != 0 or not (directory / f"{source.name}.ipynb").is_file():
+        raise SourceError(f"nbgrader could not make the student version of {source.name}:\n{done.stdout}{done.stderr}")
+    return directory
+
+
+def build_wheel(repository: Path, directory: Path) -> Path:
+    """Build bnlab's wheel into `directory`, without the network.
+
+    Raises
+    ------
+    SourceError
+        `repository` isn't this project's, or the build failed.
+    """
+    if not (repository / "pyproject.toml").is_file():
+        raise SourceError(f"{repository} has no pyproject.toml: the zip needs bnlab's wheel, built from the repository")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory.resolve())]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SourceError(f"bnlab's wheel could not be built:\n{done.stdout}{done.stderr}")
+    return next(directory.glob("bnlab-*.whl"))
+
+
+def zip_for_students(source: Source, course: Path, wheel: Path, destination: Path) -> Path:
+    """Pack a released problem set.
+
+    Parameters
+    ----------
+    source : Source
+    course : Path
+        Holds ``release/psN/``.
+    wheel : Path
+        bnlab's, from :func:`build_wheel`.
+    destination : Path
+        Directory for ``psN.zip``.
+
+    Returns
+    -------
+    Path
+        The zip.
+    """
+    destination.mkdir(parents=True, exist_ok=True)
+    archive = destination / f"{source.name}.zip"
+    with tempfile.TemporaryDirectory(dir=destination) as scratch:
+        stage = Path(scratch) / source.name
+        shutil.copytree(course / "release" / source.name, stage)
+        shutil.copyfile(wheel, stage / wheel.name)
+        (stage / "requirements.txt").write_text(f"./{wheel.name}\njupyterlab\n", encoding="utf-8")
+        (stage / "README.md").write_text(_readme(source), encoding="utf-8")
+        partial = Path(scratch) / archive.name
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as packed:
+            for path in sorted(p for p in stage.rglob("*") if p.is_file()):
+                entry = zipfile.ZipInfo(str(path.relative_to(scratch)), EARLIEST)
+                entry.external_attr = 0o644 << 16
+                packed.writestr(entry, path.read_bytes(), zipfile.ZIP_DEFLATED)
+        partial.replace(archive)
+    return archive
+
+
+def _readme(source: Source) -> str:
+    return dedent(
+        f"""\
+        # {source.name}
+
+        {len(source.problem_set.questions)} questions, {source.problem_set.points:g} points. You need Python 3.11 or
+        newer.
+
+        Start, in this folder:
+
+            python3 -m venv .venv
+            source .venv/bin/activate            (Windows: .venv\\Scripts\\activate)
+            pip install -r requirements.txt
+            jupyter lab {source.name}.ipynb
+
+        Work: replace each `raise NotImplementedError()` by your code, then run the cell below it. It says what is
+        right, what isn't yet, and what the likely mistake is. Points are given part by part.
+
+        Before you hand in, run the whole notebook once from top to bottom, as the grader will:
+
+            bnlab check {source.name}.ipynb
+
+        Hand in the file {source.name}.ipynb alone. Leave the cells in place: you may add cells, but don't delete,
+        copy or rename the ones that are there. Your grade comes from the same checks with other numbers.
+        """
+    )
