@@ -11,7 +11,6 @@ BOOKFLAGS ?=
 SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.py))
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
-CHECKS := $(wildcard exercises/ps*/checks.py)
 
 .PHONY: help book test test-site exercises verify grade-demo lint constraints clean
 .DEFAULT_GOAL := help
@@ -26,14 +25,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,grading,dev]'
 	@touch $@
 
-book: $(INSTALLED) $(ZIPS) _build/.code  ## Build the website and the exercises to hand out
+book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out
 	jupyter-book build . $(BOOKFLAGS)
 	@echo "The website: _build/html/index.html     The exercises: _build/exercises/*.zip"
-
-# Chapters show what bnlab computes, so a change there must run them again; the execution cache only sees the chapters.
-_build/.code: $(CODE) $(CHECKS)
-	rm -rf _build/.jupyter_cache _build/.doctrees
-	@mkdir -p _build && touch $@
 
 exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their zips
 

@@ -158,3 +158,6 @@ def _progress(what: str) -> Iterator:
     with Progress(*columns, console=complaints, transient=True) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+if __name__ == "__main__":
+    app()

@@ -24,7 +24,7 @@ from bnlab.exercises.source import Source, Submission, find_sources, solution_id
 
 GRADING_SEEDS = (20150211, 1502_03167)  # two that no student's copy uses; grading draws its own
 GRADING_CASES = 10
-STUB = "raise NotImplementedError()"
+STUB = ("# YOUR CODE HERE", "raise NotImplementedError()")  # as nbgrader's ClearSolutions writes it
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def stub(notebook: NotebookNode, question: str) -> str:
     for line in _cell(notebook, solution_id(question)).source.splitlines():
         if "### BEGIN SOLUTION" in line:
             inside = True
-            lines.append(line[: len(line) - len(line.lstrip())] + STUB)
+            lines += [line[: len(line) - len(line.lstrip())] + text for text in STUB]
         if not inside:
             lines.append(line)
         if "### END SOLUTION" in line:

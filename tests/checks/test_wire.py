@@ -1,0 +1,97 @@
+"""The checks of every problem set, through an oracle that lets nothing pass but JSON and raw array bytes.
+
+It stands for the trusted grader: if a check relied on holding the student's function, or on an object of the student's,
+the two oracles would disagree here.
+"""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bnlab.checks import Failure, Handle, InKernel, Reply
+from bnlab.exercises.source import find_sources
+from bnlab.exercises.verify import run_notebook, stub
+
+COURSE = Path(__file__).parents[2] / "exercises"
+
+
+def encode(value):
+    if isinstance(value, np.ndarray | np.generic):
+        value = np.asarray(value)
+        data = base64.b64encode(value.tobytes()).decode()
+        return {"array": data, "dtype": value.dtype.str, "shape": value.shape, "scalar": value.ndim == 0}
+    if isinstance(value, Handle):
+        return {"handle": value.number, "type": value.type_name}
+    if isinstance(value, tuple | list):
+        return {"tuple" if isinstance(value, tuple) else "list": [encode(item) for item in value]}
+    if isinstance(value, dict):
+        return {"dict": [[key, encode(item)] for key, item in value.items()]}
+    assert value is None or type(value) in (bool, int, float, str), f"{type(value)} cannot cross the wire"
+    return {"plain": value}
+
+
+def decode(sent):
+    kind, data = next(iter(sent.items()))
+    if kind == "array":
+        array = np.frombuffer(base64.b64decode(data), dtype=sent["dtype"]).reshape(sent["shape"]).copy()
+        return array[()] if sent["scalar"] else array
+    if kind == "handle":
+        return Handle(data, sent["type"])
+    if kind in ("tuple", "list"):
+        return (tuple if kind == "tuple" else list)(decode(item) for item in data)
+    if kind == "dict":
+        return {key: decode(item) for key, item in data}
+    return data
+
+
+def over_the_wire(value):
+    return decode(json.loads(json.dumps(encode(value))))
+
+
+class Wire:
+    """An oracle in front of another, with a pipe between."""
+
+    def __init__(self, work):
+        self._behind = InKernel(work)
+
+    def call(self, args, kwargs):
+        return self._pass(self._behind.call(*map(over_the_wire, (args, kwargs))))
+
+    def method(self, handle, name, args, kwargs):
+        return self._pass(self._behind.method(over_the_wire(handle), name, *map(over_the_wire, (args, kwargs))))
+
+    def attribute(self, handle, name):
+        return self._pass(self._behind.attribute(over_the_wire(handle), name))
+
+    @staticmethod
+    def _pass(reply):
+        failure = reply.failure and Failure(*json.loads(json.dumps(list(vars(reply.failure).values()))))
+        if failure:
+            failure = Failure(failure.kind, tuple(failure.types), failure.message, failure.where)
+        return Reply(over_the_wire(reply.value), failure, tuple(reply.changed), reply.printed, tuple(reply.warned))
+
+
+def definitions(notebook):
+    """The notebook without figures and test cells: its imports and its answers."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    answers = [cell for cell in code if cell.metadata.get("nbgrader", {}).get("solution")]
+    return type(notebook)(notebook, cells=[code[0], *answers])
+
+
+@pytest.mark.parametrize("source", find_sources(COURSE), ids=lambda source: source.name)
+def test_both_oracles_report_the_same(source):
+    questions = source.problem_set.questions
+    everything = [{}, {name: stub(source.notebook, name) for name in questions}]
+    everything += [submission.cells for submission in source.submissions]
+    compared = 0
+    for cells in everything:
+        first, *_ = run_notebook(definitions(source.notebook), cells, source.directory.resolve())
+        for name in cells or questions:
+            here = questions[name].grade(InKernel(first[name]), seed=3)
+            there = questions[name].grade(Wire(first[name]), seed=3)
+            assert here == there, f"{name} of {source.name}"
+            compared += 1
+    assert compared >= 2 * len(questions)
