@@ -12,7 +12,7 @@ SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.p
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book test test-site exercises verify grade-demo lint constraints clean
+.PHONY: help book test test-site test-oldest exercises verify grade-demo lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -45,6 +45,16 @@ test: $(INSTALLED)  ## Run the whole test suite (the site's tests need `make boo
 
 test-site: $(INSTALLED)  ## Run the tests of the built website in headless Chromium
 	pytest tests/book
+
+test-oldest: _build/oldest/.installed  ## Run the NumPy core's tests with the oldest NumPy that is supported
+	_build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/bnlab/test_reference.py tests/bnlab/test_moments.py tests/checks/test_checks.py
+
+_build/oldest/.installed: constraints.txt
+	$(PYTHON) -m venv _build/oldest
+	sed '/^numpy==/d' constraints.txt > _build/oldest/constraints.txt
+	_build/oldest/bin/pip install -q -c _build/oldest/constraints.txt numpy==1.25.2 torch pytest pytest-timeout hypothesis
+	_build/oldest/bin/pip install -q --no-deps .
+	@touch $@
 
 lint: $(INSTALLED)  ## Check style and formatting
 	ruff check . && ruff format --check .
