@@ -1,0 +1,364 @@
+"""The built website: complete, self-contained, readable by everybody, on a phone and in the dark.
+
+These tests look at _build/html as it is. They don't build it: that is `make book`. Without a site, or for the tests
+marked `browser` without Chromium, they are skipped with a message; in CI (the environment variable CI is set) they
+fail instead. What a page says is not tested here.
+"""
+
+import functools
+import http.server
+import itertools
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "_build" / "html"
+
+CHROMIUM_FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "manifest", "apple-touch-icon"}
+CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
+
+
+def absent(what):
+    """Skip the test because of `what` is missing, or fail it in CI."""
+    if os.environ.get("CI"):
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
+
+
+# --- the files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """Every page of the site: {path: parsed HTML}."""
+    if not (SITE / "index.html").exists():
+        absent("the site is not built: run `make book`")
+    bs4 = pytest.importorskip("bs4", reason="reading pages needs beautifulsoup4: pip install '.[book]'")
+    found = {path: path.read_text(encoding="utf-8") for path in sorted(SITE.rglob("*.html"))}
+    return {path: bs4.BeautifulSoup(text, "html.parser") for path, text in found.items() if "_static" not in path.parts}
+
+
+@pytest.fixture(scope="module")
+def chapters(pages):
+    """The pages a reader sees, without the one at the top that only leads on."""
+    return {path: page for path, page in pages.items() if path != SITE / "index.html"}
+
+
+def loaded(page):
+    """Yield the address of everything a browser fetches to show `page`."""
+    for tag in page.find_all(["script", "img", "iframe", "source", "video", "audio", "embed", "track"], src=True):
+        yield tag["src"]
+    for tag in page.find_all(["img", "source"], srcset=True):
+        yield from (candidate.split()[0] for candidate in tag["srcset"].split(","))
+    for tag in page.find_all("object", data=True):
+        yield tag["data"]
+    for tag in page.find_all("link", href=True):
+        if LOADING_LINKS & set(tag.get("rel", [])):
+            yield tag["href"]
+    for tag in page.find_all("style"):
+        yield from css_addresses(tag.get_text())
+    for tag in page.find_all(style=True):
+        yield from css_addresses(tag["style"])
+
+
+def css_addresses(text):
+    """Yield what a style sheet loads."""
+    for match in CSS_URL.finditer(text):
+        yield match[1] or match[2]
+
+
+def is_remote(address):
+    """Tell whether `address` names a host, with or without a scheme."""
+    return bool(urlsplit(address).netloc)
+
+
+def is_inline(address):
+    """Tell whether `address` holds its own data, or a place on the same page."""
+    return address.startswith(("data:", "blob:", "#"))
+
+
+def target(path, address):
+    """Return the file that `address`, written in the file `path`, leads to."""
+    return (path.parent / unquote(urlsplit(address).path)).resolve()
+
+
+def report(problems):
+    """Fail with one line per problem."""
+    problems = sorted(set(problems))
+    assert not problems, "\n" + "\n".join(problems)
+
+
+def test_pages_load_nothing_from_other_hosts(pages):
+    report(f"{path.relative_to(SITE)}: {url}" for path, page in pages.items() for url in loaded(page) if is_remote(url))
+
+
+def test_style_sheets_load_nothing_from_other_hosts(pages):
+    sheets = SITE.rglob("*.css")
+    report(
+        f"{path.relative_to(SITE)}: {url}"
+        for path in sheets
+        for url in css_addresses(path.read_text(encoding="utf-8"))
+        if is_remote(url)
+    )
+
+
+def test_what_pages_load_is_there(pages):
+    report(
+        f"{path.relative_to(SITE)}: {url}"
+        for path, page in pages.items()
+        for url in loaded(page)
+        if not is_remote(url) and not is_inline(url) and not target(path, url).is_file()
+    )
+
+
+def test_what_style_sheets_load_is_there(pages):
+    report(
+        f"{path.relative_to(SITE)}: {url}"
+        for path in SITE.rglob("*.css")
+        for url in css_addresses(path.read_text(encoding="utf-8"))
+        if not is_remote(url) and not is_inline(url) and not target(path, url).is_file()
+    )
+
+
+def test_links_inside_the_site_lead_somewhere(pages):
+    names = {path: {tag["id"] for tag in page.find_all(id=True)} for path, page in pages.items()}
+    problems = []
+    for path, page in pages.items():
+        for tag in page.find_all("a", href=True):
+            parts = urlsplit(tag["href"])
+            if parts.scheme or parts.netloc:
+                continue
+            there = target(path, tag["href"]) if parts.path else path
+            place = unquote(parts.fragment)
+            if not there.is_file():
+                problems.append(f"{path.relative_to(SITE)}: {tag['href']} is not there")
+            elif place and there in names and place not in names[there]:
+                problems.append(f"{path.relative_to(SITE)}: {tag['href']} names no place on that page")
+    report(problems)
+
+
+def test_every_image_is_described(pages):
+    problems = []
+    for path, page in pages.items():
+        for image in page.find_all("img"):
+            decoration = "logo__image" in image.get("class", [])  # beside the title, which says it all
+            if "alt" not in image.attrs or not (image["alt"].strip() or decoration):
+                problems.append(f"{path.relative_to(SITE)}: {image['src']} has no alt text")
+            elif re.search(r"_images/|\.(png|svg)$", image["alt"]):
+                problems.append(f"{path.relative_to(SITE)}: {image['src']} has its file name for alt text")
+    report(problems)
+
+
+def test_every_page_has_a_language_a_title_and_one_main_heading(pages):
+    problems = []
+    for path, page in pages.items():
+        headings = len(page.select("h1:not(.onlyprint h1)"))  # the theme repeats it for paper
+        if not page.html.get("lang"):
+            problems.append(f"{path.relative_to(SITE)}: no language")
+        if not page.title or not page.title.get_text(strip=True):
+            problems.append(f"{path.relative_to(SITE)}: no title")
+        if headings != 1:
+            problems.append(f"{path.relative_to(SITE)}: {headings} main headings")
+    report(problems)
+
+
+def test_headings_do_not_skip_a_level(chapters):
+    problems = []
+    for path, page in chapters.items():
+        levels = [int(tag.name[1]) for tag in page.select("article h1, article h2, article h3, article h4, article h5")]
+        for before, after in itertools.pairwise(levels):
+            if after > before + 1:
+                problems.append(f"{path.relative_to(SITE)}: h{after} follows h{before}")
+    report(problems)
+
+
+def test_pages_show_no_path_of_the_machine_that_built_them(pages):
+    report(str(path.relative_to(SITE)) for path, page in pages.items() if f"{ROOT}/" in str(page))
+
+
+def test_every_quiz_explains_every_option(chapters):
+    problems, questions = [], 0
+    for path, page in chapters.items():
+        for quiz in page.select(".bn-quiz"):
+            questions += 1
+            name = f"{path.relative_to(SITE)}: {quiz.select_one('.admonition-title').get_text()}"
+            options = quiz.select("details")
+            if len(options) < 2:
+                problems.append(f"{name}: {len(options)} options")
+            for option in options:
+                text = option.select_one(".sd-summary-content").get_text().strip()
+                right = "bn-right" in option["class"]
+                if not text.startswith("Right:" if right else "Not quite:"):
+                    problems.append(f"{name}: {option.summary.get_text()!r} is explained by {text[:40]!r}")
+            if not quiz.select("details.bn-right"):
+                problems.append(f"{name}: no right answer")
+    assert questions, "no page has a quiz"
+    report(problems)
+
+
+def test_mathjax_comes_with_its_license():
+    folder = ROOT / "book" / "_static" / "vendor" / "mathjax"
+    assert "Apache License" in (folder / "LICENSE").read_text(encoding="utf-8")
+    assert "sha256" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+# --- in a browser ----------------------------------------------------------------------------------------------------
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serve files without a line in the log for each."""
+
+    def log_message(self, *args):
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def address(pages):
+    """The site on localhost."""
+    handler = functools.partial(QuietHandler, directory=SITE)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not program:
+        absent("no Chromium on PATH: install your system's package `chromium`")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("the browser tests need playwright: pip install '.[dev]'")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """One tab that notes what goes wrong in it."""
+
+    def __init__(self, browser, theme):
+        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
+        self.theme = theme
+        self.problems = []
+        self.name = ""
+        self.tab = self.context.new_page()
+        self.tab.on("console", lambda message: message.type == "error" and self.note(f"console: {message.text}"))
+        self.tab.on("pageerror", lambda error: self.note(f"script: {error}"))
+        self.tab.on("requestfailed", lambda request: self.note(f"could not load {request.url}"))
+        self.tab.on("response", lambda response: response.ok or self.note(f"{response.status} for {response.url}"))
+        self.tab.route(lambda url: urlsplit(url).hostname != "127.0.0.1", self.refuse)
+
+    def note(self, problem):
+        """Remember `problem` together with the page it happened on."""
+        self.problems.append(f"{self.name}: {problem}")
+
+    def refuse(self, route):
+        """Note a request to another host and don't let it out."""
+        self.note(f"asks another host for {route.request.url}")
+        route.abort()
+
+    def open(self, address, name):
+        """Load a page and wait until its formulas are set."""
+        self.name = name
+        self.tab.goto(f"{address}/{name}", wait_until="load")
+        self.tab.evaluate("() => window.MathJax?.startup?.promise")
+
+
+@pytest.fixture
+def visit(request, browser):
+    """A fresh tab, light unless the test asks for another color scheme."""
+    visit = Visit(browser, getattr(request, "param", "light"))
+    yield visit
+    visit.context.close()
+
+
+@pytest.mark.browser
+def test_every_page_works_on_desktop_and_phone(visit, address, chapters):
+    tab = visit.tab
+    for path, page in chapters.items():
+        visit.open(address, path.relative_to(SITE).as_posix())
+        formulas = len(page.select("span.math, div.math"))
+        typeset = tab.locator("mjx-container").count()
+        if typeset < formulas:
+            visit.note(f"{typeset} of {formulas} formulas are typeset")
+        if tab.locator("mjx-merror, mjx-container [style*='color: red']").count():  # red: an undefined macro
+            visit.note("a formula has an error")
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        for width in (1280, 390, 360):
+            tab.set_viewport_size({"width": width, "height": 800})
+            needed = tab.evaluate("document.documentElement.scrollWidth")
+            if needed > width:
+                visit.note(f"scrolls sideways: {needed} px wide on a screen of {width} px")
+        tab.set_viewport_size({"width": 1280, "height": 900})
+    report(visit.problems)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+def test_text_stands_out_from_the_page(visit, address, chapters):
+    contrast = """() => {
+        const light = element => {  // relative luminance as WCAG 2 defines it
+            const [r, g, b] = element.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255)
+                .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+        };
+        const page = light(getComputedStyle(document.body).backgroundColor);
+        const text = light(getComputedStyle(document.querySelector("article p")).color);
+        return [page, (Math.max(page, text) + 0.05) / (Math.min(page, text) + 0.05)];
+    }"""
+    visit.open(address, "book/index.html")
+    page, ratio = visit.tab.evaluate(contrast)
+    assert page > 0.8 if visit.theme == "light" else page < 0.1
+    assert ratio > 7
+    drawing = visit.tab.locator("article .cell_output img").first
+    shown = drawing.evaluate("image => getComputedStyle(image).filter")
+    assert ("invert" in shown) == (visit.theme == "dark")
+    report(visit.problems)
+
+
+@pytest.mark.browser
+def test_the_top_of_the_site_leads_to_the_front_page(visit, address):
+    visit.tab.goto(f"{address}/")
+    visit.tab.wait_for_url("**/book/index.html")
+    report(visit.problems)
+
+
+@pytest.mark.browser
+def test_search_finds_a_word(visit, address):
+    visit.open(address, "search.html?q=variance")
+    visit.tab.locator("#search-results li a").first.wait_for(timeout=10_000)
+    report(visit.problems)
+
+
+@pytest.mark.browser
+def test_a_quiz_opens_by_keyboard(visit, address, chapters):
+    path = next((path for path, page in chapters.items() if page.select(".bn-quiz details")), None)
+    assert path, "no page has a quiz"
+    visit.open(address, path.relative_to(SITE).as_posix())
+    option = visit.tab.locator(".bn-quiz details").first
+    option.locator("summary").focus()
+    visit.tab.keyboard.press("Enter")
+    assert option.get_attribute("open") is not None
+    assert option.locator(".sd-summary-content").is_visible()
