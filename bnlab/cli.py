@@ -159,5 +159,6 @@ def _progress(what: str) -> Iterator:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
+
 if __name__ == "__main__":
     app()

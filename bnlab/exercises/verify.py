@@ -155,10 +155,10 @@ def _run_cell(source: str, namespace: dict):
 
 
 def _prove(directory: Path, submission: Submission) -> Outcome:
-    source = Source(directory)
+    source = Source(directory.resolve())  # the cells run in another directory
     questions = source.problem_set.questions
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        namespace, reports, seconds = run_notebook(source.notebook, submission.cells, directory.resolve())
+        namespace, reports, seconds = run_notebook(source.notebook, submission.cells, source.directory)
     complaints = [f"{name}: its test cell shows no report" for name in questions if name not in reports]
     rounds = [reports] + [
         {name: questions[name].grade(InKernel(namespace[name]), seed, GRADING_CASES) for name in reports}
