@@ -120,6 +120,10 @@ class Question:
             except Wrong as found:
                 wrong, tried = found, student.tried
                 break
+            except Exception as error:  # the answer has a form that the check did not foresee
+                message = f"The check could not make sense of this answer ({type(error).__name__}: {error})."
+                wrong, tried = Wrong(message, "Compare what it returns with what the question asks for."), student.tried
+                break
         return PartResult(
             part.name,
             part.weight,

@@ -75,13 +75,13 @@ class Report:
 
     @property
     def answered(self) -> bool:
-        """Whether the student wrote anything."""
+        """Whether no part met a NotImplementedError."""
         return all(part.answered for part in self.parts)
 
     @property
     def status(self) -> str:
         """ "right", "partly right", "wrong" or "not answered"."""
-        if not self.answered:
+        if self.score == 0 and not self.answered:
             return "not answered"
         if self.score == self.points:
             return "right"

@@ -1,8 +1,9 @@
 """Prove a problem set: the solution scores full, the untouched stub 0, every right solution full, and every named
 mistake loses exactly the parts it says, with a message that names it.
 
-Each submission is the whole notebook with some solution cells replaced, run from top to bottom. The checks then run
-twice more with other seeds and as many cases as grading uses.
+Each submission is the notebook with some solution cells replaced, run from top to bottom: the whole of it where all
+should go well, and without its figures for the many mistakes. The checks of what was replaced then run twice more, with
+other seeds and as many cases as grading uses.
 """
 
 import ast
@@ -96,6 +97,12 @@ def stub(notebook: NotebookNode, question: str) -> str:
     return "\n".join(lines)
 
 
+def without_figures(notebook: NotebookNode) -> NotebookNode:
+    """The notebook's imports (its first code cell), answers and test cells."""
+    first, *rest = (cell for cell in notebook.cells if cell.cell_type == "code")
+    return NotebookNode(notebook, cells=[first, *(cell for cell in rest if "nbgrader" in cell.metadata)])
+
+
 def run_notebook(
     notebook: NotebookNode, replaced: dict[str, str], directory: Path
 ) -> tuple[dict, dict[str, Report], float]:
@@ -157,11 +164,13 @@ def _run_cell(source: str, namespace: dict):
 def _prove(directory: Path, submission: Submission) -> Outcome:
     source = Source(directory.resolve())  # the cells run in another directory
     questions = source.problem_set.questions
+    notebook = source.notebook if submission.is_right else without_figures(source.notebook)
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
-        namespace, reports, seconds = run_notebook(source.notebook, submission.cells, source.directory)
+        namespace, reports, seconds = run_notebook(notebook, submission.cells, source.directory)
     complaints = [f"{name}: its test cell shows no report" for name in questions if name not in reports]
+    again = [name for name in reports if name in (submission.cells or questions)]
     rounds = [reports] + [
-        {name: questions[name].grade(InKernel(namespace[name]), seed, GRADING_CASES) for name in reports}
+        {name: questions[name].grade(InKernel(namespace[name]), seed, GRADING_CASES) for name in again}
         for seed in GRADING_SEEDS
     ]
     for number, found in enumerate(rounds):

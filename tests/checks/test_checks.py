@@ -338,6 +338,14 @@ class TestAgree:
             holds(False, "shown")
 
 
+def test_an_answer_that_the_check_did_not_foresee_loses_its_part_alone():
+    question = ProblemSet("demo").question("f() -> y", points=2)
+    question.part("reads it")(lambda student, rng: holds(student()["key"] == 1, "no"))
+    question.part("calls it")(lambda student, rng: student())
+    report = question.grade(InKernel(lambda: 3.0))
+    assert report.score == 1 and "could not make sense of this answer (TypeError" in report.messages
+
+
 def test_score_is_never_beyond_the_points():
     question = ProblemSet("demo").question("f(x) -> y", points=7)
     for i in range(3):

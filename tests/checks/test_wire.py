@@ -13,7 +13,7 @@ import pytest
 
 from bnlab.checks import Failure, Handle, InKernel, Reply
 from bnlab.exercises.source import find_sources
-from bnlab.exercises.verify import run_notebook, stub
+from bnlab.exercises.verify import run_notebook, stub, without_figures
 
 COURSE = Path(__file__).parents[2] / "exercises"
 
@@ -74,13 +74,6 @@ class Wire:
         return Reply(over_the_wire(reply.value), failure, tuple(reply.changed), reply.printed, tuple(reply.warned))
 
 
-def definitions(notebook):
-    """The notebook without figures and test cells: its imports and its answers."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    answers = [cell for cell in code if cell.metadata.get("nbgrader", {}).get("solution")]
-    return type(notebook)(notebook, cells=[code[0], *answers])
-
-
 @pytest.mark.parametrize("source", find_sources(COURSE), ids=lambda source: source.name)
 def test_both_oracles_report_the_same(source):
     questions = source.problem_set.questions
@@ -88,7 +81,7 @@ def test_both_oracles_report_the_same(source):
     everything += [submission.cells for submission in source.submissions]
     compared = 0
     for cells in everything:
-        first, *_ = run_notebook(definitions(source.notebook), cells, source.directory.resolve())
+        first, *_ = run_notebook(without_figures(source.notebook), cells, source.directory.resolve())
         for name in cells or questions:
             here = questions[name].grade(InKernel(first[name]), seed=3)
             there = questions[name].grade(Wire(first[name]), seed=3)

@@ -1,0 +1,14 @@
+"""Solves the least-squares problem instead of walking."""
+
+QUESTION = "gradient_descent"
+LOSES = {
+    "the weights after the last step",
+    "the loss before the first and after every step",
+    "no steps at all",
+}
+SAYS = "This is the least-squares solution"
+
+
+def gradient_descent(x, y, learning_rate, steps):
+    w = np.linalg.lstsq(x, y, rcond=None)[0]
+    return w, np.full(steps + 1, ((x @ w - y) ** 2).mean() / 2)

@@ -1,0 +1,18 @@
+"""inverse_transform adds the mean before it multiplies."""
+
+QUESTION = "Standardizer"
+LOSES = {"inverse_transform undoes transform"}
+SAYS = "Undo the steps in the opposite order"
+
+
+class Standardizer:
+    def fit(self, x):
+        self.mean = x.mean(axis=0)
+        self.std = x.std(axis=0)
+
+    def transform(self, x):
+        safe = np.where(self.std > 0, self.std, np.inf)
+        return (x - self.mean) / safe
+
+    def inverse_transform(self, z):
+        return (z + self.mean) * self.std

@@ -1,0 +1,17 @@
+"""Evaluation normalizes with the statistics of the batch."""
+
+QUESTION = "batch_norm"
+LOSES = {"dense inputs: y in evaluation", "eps inside the square root", "convolutional inputs: y"}
+SAYS = "In evaluation"
+
+
+def batch_norm(x, gamma, beta, running_mean, running_var, training, momentum, eps):
+    axes = (0, *range(2, x.ndim))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = x.mean(axis=axes), x.var(axis=axes)
+    if training:
+        m = x.size // x.shape[1]
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * var * m / (m - 1)
+    x_hat = (x - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + eps)
+    return gamma.reshape(shape) * x_hat + beta.reshape(shape), running_mean, running_var

@@ -1,0 +1,20 @@
+"""Updates running_var with the biased variance."""
+
+QUESTION = "batch_norm"
+LOSES = {
+    "dense inputs: the running statistics after training",
+    "convolutional inputs: the running statistics after training",
+}
+SAYS = "the biased variance went in"
+
+
+def batch_norm(x, gamma, beta, running_mean, running_var, training, momentum, eps):
+    axes = (0, *range(2, x.ndim))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = running_mean, running_var
+    if training:
+        mean, var = x.mean(axis=axes), x.var(axis=axes)
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * var
+    x_hat = (x - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + eps)
+    return gamma.reshape(shape) * x_hat + beta.reshape(shape), running_mean, running_var

@@ -1,0 +1,18 @@
+"""Adds eps to the standard deviation."""
+
+QUESTION = "batch_norm"
+LOSES = {"eps inside the square root"}
+SAYS = "outside the root"
+
+
+def batch_norm(x, gamma, beta, running_mean, running_var, training, momentum, eps):
+    axes = (0, *range(2, x.ndim))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = running_mean, running_var
+    if training:
+        m = x.size // x.shape[1]
+        mean, var = x.mean(axis=axes), x.var(axis=axes)
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * var * m / (m - 1)
+    x_hat = (x - mean.reshape(shape)) / (np.sqrt(var.reshape(shape)) + eps)
+    return gamma.reshape(shape) * x_hat + beta.reshape(shape), running_mean, running_var

@@ -1,0 +1,21 @@
+"""Takes momentum for the weight of the past."""
+
+QUESTION = "batch_norm"
+LOSES = {
+    "dense inputs: the running statistics after training",
+    "convolutional inputs: the running statistics after training",
+}
+SAYS = "the other way round"
+
+
+def batch_norm(x, gamma, beta, running_mean, running_var, training, momentum, eps):
+    axes = (0, *range(2, x.ndim))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = running_mean, running_var
+    if training:
+        m = x.size // x.shape[1]
+        mean, var = x.mean(axis=axes), x.var(axis=axes)
+        running_mean = momentum * running_mean + (1 - momentum) * mean
+        running_var = momentum * running_var + (1 - momentum) * var * m / (m - 1)
+    x_hat = (x - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + eps)
+    return gamma.reshape(shape) * x_hat + beta.reshape(shape), running_mean, running_var

@@ -1,0 +1,17 @@
+"""Normalizes with the unbiased variance, the one that is for running_var."""
+
+QUESTION = "batch_norm"
+LOSES = {"dense inputs: y in training", "convolutional inputs: y", "eps inside the square root"}
+SAYS = "normalizes with the unbiased variance"
+
+
+def batch_norm(x, gamma, beta, running_mean, running_var, training, momentum, eps):
+    axes = (0, *range(2, x.ndim))
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    mean, var = running_mean, running_var
+    if training:
+        mean, var = x.mean(axis=axes), x.var(axis=axes, ddof=1)
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * var
+    x_hat = (x - mean.reshape(shape)) / np.sqrt(var.reshape(shape) + eps)
+    return gamma.reshape(shape) * x_hat + beta.reshape(shape), running_mean, running_var

@@ -1,0 +1,9 @@
+"""m is the number of examples, also where each of them has many positions."""
+
+QUESTION = "layer_sizes"
+LOSES = {"values behind one statistic"}
+SAYS = "brings all its positions"
+
+
+def layer_sizes(shape):
+    return 2 * shape[1], 2 * shape[1], shape[0]
