@@ -86,11 +86,11 @@ def agree(
     def matches(other: Any) -> bool:
         return value.shape == np.shape(other) and _close(value, np.asarray(other), tolerance, scale)
 
+    if matches(expected):
+        return
     named = next((text for text, wrong in mistakes.items() if matches(wrong)), "")
     if value.shape != expected.shape:
         raise Wrong(f"{name} has shape {value.shape}, expected {expected.shape}.", named or hint)
-    if _close(value, expected, tolerance, scale):
-        return
     unexpected = ~np.isfinite(value) & np.isfinite(expected)
     if unexpected.any():
         first = _index(unexpected)

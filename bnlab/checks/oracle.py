@@ -103,7 +103,7 @@ class InKernel:
         Time limit of one call. It needs a main thread and SIGALRM (Linux, macOS); elsewhere there is no limit.
     """
 
-    def __init__(self, work: Callable, seconds: float = 20.0):
+    def __init__(self, work: Callable, seconds: float = 10.0):
         self.work = work
         self.seconds = seconds
         self._objects: list[Any] = []

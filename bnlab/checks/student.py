@@ -29,7 +29,7 @@ class Student:
         self.name = name
         self.arguments = arguments
         self.returns = returns
-        self.tried = ""  # the last call, in words
+        self._last: tuple[str, tuple[str, ...], tuple | None, dict] | None = None
         self.replies: list[Reply] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -40,7 +40,7 @@ class Student:
         Wrong
             It raised, returned None, or returned another number of values than promised.
         """
-        self.tried = self._describe(self.name, self.arguments, args, kwargs)
+        self.asks(self.name, self.arguments, args, kwargs)
         value = self._value(self.oracle.call(args, kwargs))
         if len(self.returns) > 1:
             return self._several(value)
@@ -60,7 +60,7 @@ class Student:
         Wrong
             The question isn't answered yet or the call never came back: that isn't the error one hopes for.
         """
-        self.tried = self._describe(self.name, self.arguments, args, kwargs)
+        self.asks(self.name, self.arguments, args, kwargs)
         reply = self.oracle.call(args, kwargs)
         self.replies.append(reply)
         if reply.failure is not None and reply.failure.kind != "raised":
@@ -92,8 +92,18 @@ class Student:
             hint=f"End it with: return {', '.join(self.returns)}",
         )
 
-    @staticmethod
-    def _describe(name: str, names: tuple[str, ...], args: tuple, kwargs: dict) -> str:
+    def asks(self, name: str, names: tuple[str, ...], args: tuple | None, kwargs: dict) -> None:
+        """Note the call that comes next, for `tried`; None for `args` means that an attribute is read."""
+        self._last = (name, names, args, kwargs)
+
+    @property
+    def tried(self) -> str:
+        """The last call, in words."""
+        if self._last is None:
+            return ""
+        name, names, args, kwargs = self._last
+        if args is None:
+            return name
         pairs = [*zip(names, args, strict=False), *kwargs.items()]
         call = ", ".join([*names[: len(args)], *(f"{key}={key}" for key in kwargs)])
         values = "\n".join(f"  {key} = {show(value)}" for key, value in pairs)
@@ -111,12 +121,12 @@ class StudentObject:
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call ``object.method(*args, **kwargs)``. None is an answer here: ``fit`` may return nothing."""
         names = tuple(f"argument {i + 1}" if len(args) > 1 else "x" for i in range(len(args)))
-        self._student.tried = Student._describe(f"{self._student.name}.{method}", names, args, kwargs)
+        self._student.asks(f"{self._student.name}.{method}", names, args, kwargs)
         return self._receive(self._student.oracle.method(self._handle, method, args, kwargs), method)
 
     def get(self, attribute: str) -> Any:
         """Read ``object.attribute``."""
-        self._student.tried = f"{self._student.name}.{attribute}"
+        self._student.asks(f"{self._student.name}.{attribute}", (), None, {})
         return self._receive(self._student.oracle.attribute(self._handle, attribute), attribute)
 
     def _receive(self, reply: Reply, name: str) -> Any:
@@ -143,7 +153,7 @@ def _listed(names: tuple[str, ...]) -> str:
 
 def _failed(name: str, failure: Failure) -> Wrong:
     if failure.kind == "not answered":
-        hint = "Replace the line `raise NotImplementedError` by your code."
+        hint = "Replace the line `raise NotImplementedError()` by your code."
         return Wrong("Not answered yet.", hint, answered=False, final=True)
     if failure.kind == "timeout":
         return Wrong(f"{name} did not finish: {failure.message}.", "Is there a loop that never ends?", final=True)
