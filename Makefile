@@ -6,8 +6,10 @@ INSTALLED := .venv/.installed
 # nbgrader looks for alembic, and the notebooks for their kernel, on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# Warnings stop the book in CI: make book BOOKFLAGS="-W -n --keep-going"
+# For the tools behind: make book BOOKFLAGS="-W -n --keep-going" stops at warnings, as in CI;
+# make test PYTESTFLAGS="-k moments" runs some of the tests.
 BOOKFLAGS ?=
+PYTESTFLAGS ?=
 SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.py))
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
@@ -41,12 +43,12 @@ grade-demo: $(INSTALLED)  ## Grade a made-up class with nbgrader and show the sc
 	python -m bnlab.grading.demo
 
 test: $(INSTALLED)  ## Run the whole test suite (the site's tests need `make book` first)
-	pytest -n auto
+	pytest -n auto $(PYTESTFLAGS)
 
 test-site: $(INSTALLED)  ## Run the tests of the built website in headless Chromium
 	pytest tests/book
 
-test-oldest: _build/oldest/.installed  ## Run the NumPy core's tests with the oldest NumPy that is supported
+test-oldest: _build/oldest/.installed  ## Run the NumPy core's tests with NumPy 1.25 (needs Python 3.11)
 	_build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/bnlab/test_reference.py tests/bnlab/test_moments.py tests/checks/test_checks.py
 
 _build/oldest/.installed: constraints.txt
