@@ -49,7 +49,7 @@ def check(
     score = sum(row.score for row in rows)
     console.print(f"[bold]{score:g} of {problem_set.points:g} points[/bold]")
     for finding in findings:
-        complaints.print(f"[yellow]Note:[/yellow] {finding}", highlight=False)
+        complaints.print(f"[yellow]The grader will note:[/yellow] {finding}", highlight=False)
     raise typer.Exit(0 if score == problem_set.points and not findings else 1)
 
 

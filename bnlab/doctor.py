@@ -39,10 +39,10 @@ PACKAGES = [
     ("NumPy problem sets", "matplotlib", "3.8", "pip install matplotlib"),
     ("NumPy problem sets", "jupyterlab", "4", "pip install jupyterlab"),
     ("torch chapters and sets", "torch", "2.11", "pip install torch (see pytorch.org for the build without CUDA)"),
-    ("building the website", "jupyter-book", "1.0.4", "make book"),
-    ("grading", "nbgrader", "0.9.5", "pip install -c constraints.txt -e '.[grading]'"),
-    ("grading", "jupytext", "1.16", "pip install -c constraints.txt -e '.[grading]'"),
-    ("the test suite", "pytest", "8", "make test"),
+    ("building the website", "jupyter-book", "1.0.4", "in the repository: make book"),
+    ("grading", "nbgrader", "0.9.5", "in the repository: make book"),
+    ("grading", "jupytext", "1.16", "in the repository: make book"),
+    ("the test suite", "pytest", "8", "in the repository: make test"),
 ]
 
 # (part of the course, names of the program, what to type)

@@ -22,8 +22,8 @@ c.CourseDirectory.course_id = "batch-normalization"
 c.CourseDirectory.root = str(course)
 
 # The gradebook is the SQLite file gradebook.db here. To share one, name another database before you run nbgrader:
-#     pip install psycopg2-binary
-#     export BNLAB_DB_URL=postgresql://user:password@host:5432/gradebook
+#     pip install "psycopg[binary]"
+#     export BNLAB_DB_URL=postgresql+psycopg://user:password@host:5432/gradebook
 if "BNLAB_DB_URL" in os.environ:
     c.CourseDirectory.db_url = os.environ["BNLAB_DB_URL"]
 

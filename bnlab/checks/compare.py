@@ -112,8 +112,8 @@ def _as_array(name: str, given: Any, expected: np.ndarray) -> np.ndarray:
     if given is None:
         raise Wrong(f"{name} is None, expected {wanted}.", "Does the function return it?")
     is_number = isinstance(given, int | float | np.generic) and not isinstance(given, bool | np.bool_)
-    if not (isinstance(given, np.ndarray) or (is_number and np.ndim(given) == 0)):
-        raise Wrong(f"{name} is a {_type_name(given)}, expected {wanted}.", _conversion_hint(given))
+    if not (isinstance(given, np.ndarray) or is_number or _is_numbers(given)):
+        raise Wrong(f"{name} is a {_type_name(given)}, expected {wanted}.")
     value = np.asarray(given)
     if expected.dtype.kind in "fiu" and value.dtype.kind not in "fiu":
         raise Wrong(f"{name} has dtype {value.dtype}, expected real numbers such as float64.")
@@ -167,5 +167,11 @@ def _type_name(given: Any) -> str:
     return getattr(given, "type_name", type(given).__name__)
 
 
-def _conversion_hint(given: Any) -> str:
-    return "Turn it into an array with np.array(...)." if isinstance(given, list | tuple) else ""
+def _is_numbers(given: Any) -> bool:
+    """Whether it is a list of numbers, or a list of such lists of equal length: as good as an array."""
+    if not isinstance(given, list | tuple) or not given:
+        return False
+    if all(_is_numbers(item) for item in given):
+        return len({np.shape(item) for item in given}) == 1
+    numbers = int | float | np.generic | np.ndarray
+    return all(isinstance(item, numbers) and np.ndim(item) == 0 and not isinstance(item, bool) for item in given)

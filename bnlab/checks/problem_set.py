@@ -82,7 +82,7 @@ class Question:
             if changed:
                 raise Wrong(
                     f"{self.name} changed its input {' and '.join(changed)} in place.",
-                    "The caller still needs those numbers: compute a new array (x - mean) instead of x -= mean.",
+                    "The caller still needs those numbers: make a new array, a = a - b instead of a -= b.",
                 )
 
     def grade(self, oracle: Oracle, seed: int = 0, cases: int = 3) -> Report:

@@ -103,14 +103,22 @@ def _readme(source: Source) -> str:
         Start, in this folder:
 
             python3 -m venv .venv
-            source .venv/bin/activate            (Windows: .venv\\Scripts\\activate)
+            source .venv/bin/activate
             pip install -r requirements.txt
             jupyter lab {source.name}.ipynb
+
+        On Windows the first two lines are
+
+            python -m venv .venv
+            .venv\\Scripts\\activate
+
+        If you have done so for another problem set of this course, activate that environment and skip the rest.
 
         Work: replace each `raise NotImplementedError()` by your code, then run the cell below it. It says what is
         right, what isn't yet, and what the likely mistake is. Points are given part by part.
 
-        Before you hand in, run the whole notebook once from top to bottom, as the grader will:
+        Before you hand in, save, open a second terminal in this folder, activate the environment there too, and run the
+        whole notebook once from top to bottom, as the grader will:
 
             bnlab check {source.name}.ipynb
 

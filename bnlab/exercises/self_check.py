@@ -4,12 +4,13 @@ It executes what the grader will execute and reads the reports that the test cel
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
 from bnlab.checks import ProblemSet, load_problem_set
@@ -26,7 +27,8 @@ class Row:
     question : str
     points, score : float
     status : str
-        "right", "partly right", "wrong", "not answered", "error" (the test cell raised) or "missing" (there is none).
+        "right", "partly right", "wrong", "not answered", "error" (the test cell raised), "missing" (there is none) or
+        "not run".
     message : str
         The first thing that was wrong, and what to do.
     """
@@ -74,7 +76,10 @@ def self_check(
     if stopped:
         findings.append(stopped)
     cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell for cell in notebook.cells}
-    rows = [_row(name, question.points, cells.get(name)) for name, question in problem_set.questions.items()]
+    rows = [
+        _row(name, question.points, cells.get(name), cells.get(f"{name}-solution"))
+        for name, question in problem_set.questions.items()
+    ]
     return problem_set, rows, findings
 
 
@@ -96,36 +101,60 @@ def _execute(notebook: NotebookNode, directory: Path, seconds: float, progress: 
         timeout=seconds,
         allow_errors=True,
         resources={"metadata": {"path": str(directory)}},
+        interrupt_on_timeout=True,
         on_cell_complete=count,
         kernel_name="python3",
     )
+    client.log.setLevel(logging.CRITICAL)  # a cell that is interrupted is in the findings
+    client.extra_arguments = ["--log-level=ERROR"]  # the kernel's own remarks would alarm a beginner
     try:
         asyncio.run(client.async_execute())
-    except CellTimeoutError:
-        return f"A cell ran longer than {seconds:g} s and was stopped; the cells after it were not run."
     except DeadKernelError:
-        return "The kernel died, from too little memory perhaps; the cells after that were not run."
+        return "The kernel died (exit(), os._exit(), or too large an array?). The cells after that were not run."
+    stopped = [
+        cell for cell in notebook.cells if any(o.get("ename") == "KeyboardInterrupt" for o in cell.get("outputs", []))
+    ]
+    if stopped:
+        first = stopped[0].source.strip().splitlines()[0]
+        return f"A cell ran longer than {seconds:g} s and was interrupted, an endless loop perhaps: {first}"
     return ""
 
 
-def _row(question: str, points: float, cell: NotebookNode | None) -> Row:
+def _row(question: str, points: float, cell: NotebookNode | None, answer: NotebookNode | None) -> Row:
     if cell is None or cell.cell_type != "code":
-        return Row(
-            question, points, 0.0, "missing", "Its test cell is gone: copy it from a fresh copy of the notebook."
+        message = (
+            "Its test cell is gone, so this run shows no score; the grader puts it back.\n"
+            "Better move your answers into a fresh copy of the notebook."
         )
+        return Row(question, points, 0.0, "missing", message)
     for output in cell.outputs:
         report = output.get("data", {}).get(JSON_MIME)
         if report:
-            failed = [part for part in report["parts"] if not part["passed"]]
-            texts = [failed[0]["message"], failed[0]["hint"]] if failed else []
-            return Row(question, points, report["score"], report["status"], "\n".join(filter(None, texts)))
+            return Row(question, points, report["score"], report["status"], _first_failed(report["parts"]))
         if output.output_type == "error":
-            hint = "Run the cell that defines it?" if output.ename == "NameError" else ""
-            return Row(question, points, 0.0, "error", f"{output.ename}: {output.evalue}\n{hint}".strip())
-    return Row(
-        question,
-        points,
-        0.0,
-        "error",
-        f'Its test cell shows no report: its last line is check("{question}", {question}).',
-    )
+            return Row(question, points, 0.0, "error", _error(question, output, answer))
+    if cell.execution_count is None:
+        return Row(question, points, 0.0, "not run", "The run was stopped before this cell.")
+    message = f'Its test cell shows no report: its last line is check("{question}", {question}).'
+    return Row(question, points, 0.0, "error", message)
+
+
+def _first_failed(parts: list[dict]) -> str:
+    failed = [part for part in parts if not part["passed"]]
+    if not failed:
+        return ""
+    more = f"And {len(failed) - 1} more: run its cell to see them." if len(failed) > 1 else ""
+    return "\n".join(filter(None, [failed[0]["message"], failed[0]["hint"], more]))
+
+
+def _error(question: str, output: NotebookNode, answer: NotebookNode | None) -> str:
+    """What went wrong in a test cell. That the function isn't there has its cause in the answer's cell."""
+    text = f"{output.ename}: {output.evalue}"
+    if output.ename != "NameError" or f"'{question}'" not in output.evalue:
+        return text
+    if answer is None:
+        return f"{text}\nIts answer cell is gone."
+    for failed in answer.get("outputs", []):
+        if failed.output_type == "error":
+            return f"Its answer cell fails: {failed.ename}: {failed.evalue}"
+    return f"{text}\nDoes its answer cell define a function of exactly this name?"

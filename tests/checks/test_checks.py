@@ -103,7 +103,8 @@ def _exits(x):
         (lambda x: (x.mean(axis=1), x.var(axis=0)), 8, "Average over the batch, axis 0"),
         (lambda x: (x.mean(axis=0)[:2], x.var(axis=0)), 8, "mean has shape (2,), expected (4,)"),
         (lambda x: (x.mean(axis=0), x.var(axis=0, ddof=1)), 4, "It divides by m - 1"),
-        (lambda x: (x.mean(axis=0).tolist(), x.var(axis=0)), 8, "mean is a list, expected a NumPy array of shape (4,)"),
+        (lambda x: (list("four"), x.var(axis=0)), 8, "mean is a list, expected a NumPy array of shape (4,)"),
+        (lambda x: ([[1.0], [2.0, 3.0]], x.var(axis=0)), 8, "mean is a list, expected a NumPy array of shape (4,)"),
         (lambda x: ("three", x.var(axis=0)), 8, "mean is a str"),
         (lambda x: (None, x.var(axis=0)), 8, "mean is None"),
         (lambda x: (True, x.var(axis=0)), 8, "mean is a bool"),
@@ -318,6 +319,11 @@ class TestAgree:
     def test_numbers_may_come_as_any_kind_of_number(self):
         for value in (2, 2.0, np.float32(2), np.float64(2), np.array(2.0)):
             agree("n", value, 2.0)
+
+    def test_lists_of_numbers_are_as_good_as_arrays(self):
+        for value in ([1, 2.0], (1, 2), [np.float64(1), 2], [np.array(1.0), np.array(2.0)]):
+            agree("y", value, np.array([1.0, 2.0]))
+        agree("y", [[1.0, 2.0], [3.0, 4.0]], np.array([[1.0, 2.0], [3.0, 4.0]]))
 
     def test_nan_and_inf_where_they_are_right(self):
         agree("y", np.array([np.nan, np.inf, 1.0]), np.array([np.nan, np.inf, 1.0]))

@@ -56,6 +56,7 @@ def test_unanswered_and_broken_questions_hide_nothing(handed_out, course):
     found, rows, _ = statuses(handed_out)
     assert found == {"mean": ("not answered", 0), "var": ("error", 0)}
     assert "name 'var' is not defined" in rows[1].message
+    assert "define a function of exactly this name" in rows[1].message
 
 
 def test_mistake_is_named(handed_out):
@@ -69,15 +70,23 @@ def test_mistake_is_named(handed_out):
 
 def test_outputs_of_an_earlier_run_do_not_count(handed_out):
     edit(handed_out, lambda cells, _: cells["var-solution"].update(source="oops ="))
-    first, *_ = statuses(handed_out)
+    first, rows, _ = statuses(handed_out)
     assert first["var"] == ("error", 0) and first["mean"] == ("right", 40)
+    assert "Its answer cell fails: SyntaxError" in rows[1].message
+
+
+def test_cells_after_the_kernel_died_are_not_run(handed_out):
+    edit(handed_out, lambda cells, _: cells["var-solution"].update(source="import os\nos._exit(1)"))
+    found, _, findings = statuses(handed_out)
+    assert found == {"mean": ("right", 40), "var": ("not run", 0)}
+    assert any("The kernel died" in finding for finding in findings)
 
 
 def test_endless_cell_is_stopped(handed_out):
     edit(handed_out, lambda cells, _: cells["mean-solution"].update(source="while True: pass"))
     found, _, findings = statuses(handed_out, seconds=2)
-    assert any("ran longer than 2 s" in finding for finding in findings)
-    assert found["var"][1] == 0
+    assert any("ran longer than 2 s" in finding and "while True" in finding for finding in findings)
+    assert found["mean"] == ("error", 0) and found["var"] == ("right", 60)
 
 
 def test_deleted_test_cell_is_reported(handed_out):
