@@ -28,15 +28,22 @@ def release(source: Source, course: Path) -> Path:
     Raises
     ------
     SourceError
-        nbgrader refused; its own words are in the message.
+        nbgrader refused; its last words are in the message. An earlier release stays as it was.
     """
     directory = course / "release" / source.name
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     command = [sys.executable, "-m", "nbgrader", "generate_assignment", source.name, "--force", "--log-level=WARN"]
-    done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True)
-    if done.returncode != 0 or not (directory / f"{source.name}.ipynb").is_file():
-        raise SourceError(f"nbgrader could not make the student version of {source.name}:\n{done.stdout}{done.stderr}")
-    return directory
+    with tempfile.TemporaryDirectory() as scratch:
+        kept = Path(scratch) / source.name  # nbgrader deletes the release before it makes a new one
+        if directory.is_dir():
+            shutil.copytree(directory, kept)
+        done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True)
+        if done.returncode == 0 and (directory / f"{source.name}.ipynb").is_file():
+            return directory
+        if kept.is_dir():
+            shutil.copytree(kept, directory, dirs_exist_ok=True)
+    said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-12:])
+    raise SourceError(f"nbgrader could not make the student version of {source.name}. Its last words:\n{said}")
 
 
 def build_wheel(repository: Path, directory: Path) -> Path:

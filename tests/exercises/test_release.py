@@ -49,10 +49,17 @@ def test_wheel_carries_the_whole_package(wheel):
     assert not [name for name in names if name.startswith(("tests", "book", "exercises"))]
 
 
-def test_what_nbgrader_says_reaches_the_instructor(course):
+def test_what_nbgrader_says_reaches_the_instructor_and_an_earlier_release_stays(course):
     source = find_sources(course)[0]
     with pytest.raises(SourceError, match="could not make the student version of ps0_small"):
         release(source, course)  # not built
+    notebook = build(source, course)
+    released = release(source, course) / "ps0_small.ipynb"
+    before = released.read_bytes()
+    notebook.write_text("no notebook")
+    with pytest.raises(SourceError, match="could not make the student version of ps0_small"):
+        release(source, course)
+    assert released.read_bytes() == before
 
 
 def test_wheel_needs_the_repository(tmp_path):
