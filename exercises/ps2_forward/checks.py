@@ -73,6 +73,22 @@ def answer(student, x, *rest, hint):
     return student(x, *rest)
 
 
+OWN_FUNCTIONS = "If you call your own functions here, make their checks pass first."
+
+
+def works(student, x, *rest):
+    """Whether the student's function takes x, a batch or a shape, without an error, and returns y in the shape of x."""
+    try:
+        first = student(x, *rest)[0]
+        return not isinstance(x, np.ndarray) or np.shape(first) == x.shape
+    except Wrong as wrong:
+        if wrong.final:
+            raise
+    except ValueError:  # rows of different lengths have no shape
+        pass
+    return False
+
+
 def transform_mistakes(x, gamma, beta, mean, var, eps):
     """What y becomes through a slip in the formula gamma * (x - mean) / sqrt(var + eps) + beta."""
     gamma, beta, mean, var = per_channel(x, gamma, beta, mean, var)
@@ -181,6 +197,13 @@ def normalize_mistakes(x, mean, var, eps):
         "This is mean - x: the sign is turned around.": -centered / np.sqrt(var + eps),
         "This normalizes x with its own mean and variance. Use the mean and var that were given: in evaluation they "
         "come from elsewhere.": (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + eps),
+        "This subtracts the mean of x itself. Use the mean that was given: in evaluation it comes from elsewhere.": (
+            (x - x.mean(axis=0)) / np.sqrt(var + eps)
+        ),
+        "Two slips: this subtracts the mean of x itself (use the mean that was given), and it divides by the variance "
+        "(divide by its square root).": (x - x.mean(axis=0)) / (var + eps),
+        "Two slips: this takes the mean and variance of x itself (use those that were given), and it divides by the "
+        "variance (divide by its square root).": (x - x.mean(axis=0)) / (x.var(axis=0) + eps),
         "eps was added outside the root: sqrt(var) + eps. It belongs to the variance, inside: then the result of a "
         "tiny variance stays below 1 / sqrt(eps) instead of 1 / eps.": centered / (np.sqrt(var) + eps),
         "eps has no effect here. Is it forgotten, or fixed at 1e-5? Add the eps that was given.": centered
@@ -373,13 +396,14 @@ def _(student, rng):
     given = eval_arguments(rng, *sizes(rng, 2))
     hint = "All parameters and statistics have one number per feature, shape (D,): that fits (N, D) without reshaping."
     y = answer(student, *given, hint=hint)
-    agree("y", y, evaluated(*given), mistakes=eval_mistakes(*given), tolerance=NEAR)
+    agree("y", y, evaluated(*given), mistakes=eval_mistakes(*given), tolerance=NEAR, hint=OWN_FUNCTIONS)
 
 
 @batch_norm_eval.part("eps inside the square root", weight=2)
 def _(student, rng):
     given = eval_arguments(rng, *sizes(rng, 2), eps=rng.uniform(0.2, 0.5))
-    agree("y", student(*given), evaluated(*given), mistakes=eval_mistakes(*given), tolerance=NEAR)
+    y = student(*given)
+    agree("y", y, evaluated(*given), mistakes=eval_mistakes(*given), tolerance=NEAR, hint=OWN_FUNCTIONS)
 
 
 @batch_norm_eval.part("a batch of one example", weight=2)
@@ -437,7 +461,8 @@ def _(student, rng):
         ),
     }
     mistakes |= eval_mistakes(x, gamma, beta, mean, var, eps)
-    agree("y", student(x, gamma, beta, mean, var, eps), expected, mistakes=mistakes, tolerance=NEAR)
+    y = student(x, gamma, beta, mean, var, eps)
+    agree("y", y, expected, mistakes=mistakes, tolerance=NEAR, hint=OWN_FUNCTIONS)
 
 
 batch_norm_eval.keeps_its_inputs(lambda rng: eval_arguments(rng, *sizes(rng, 2)))
@@ -471,33 +496,59 @@ def count_mistakes(shape):
     return mistakes
 
 
+def one_shape(student, rng):
+    """The shape of images, or a dense one for a function that takes no other: other ranks have a part of their own."""
+    dense, _, image, _ = shapes(rng)
+    return dense if works(student, dense) and not works(student, image) else image
+
+
+def check_m(m, shape):
+    n, _, *positions = shape
+    mistakes = {
+        "This is the number of examples. Each of them brings all its positions.": n,
+        "This counts the values of all channels. A statistic belongs to one channel.": math.prod(shape),
+        "This counts the positions of one example. All examples of the batch take part.": math.prod(positions),
+        "This is the number of channels.": shape[1],
+    }
+    hint = "m counts the values that one mean is taken over. Which axes does it average?"
+    agree("m", m, n * math.prod(positions), mistakes=mistakes, hint=hint)
+
+
 @layer_sizes.part("learned parameters", weight=2)
 def _(student, rng):
-    for shape in shapes(rng):
-        learned, _, _ = student(shape)
-        agree("learned", learned, 2 * shape[1], mistakes=count_mistakes(shape))
+    shape = one_shape(student, rng)
+    learned, _, _ = student(shape)
+    agree("learned", learned, 2 * shape[1], mistakes=count_mistakes(shape))
 
 
-@layer_sizes.part("remembered statistics", weight=2)
+@layer_sizes.part("remembered statistics", weight=1)
 def _(student, rng):
-    for shape in shapes(rng):
-        _, remembered, _ = student(shape)
-        agree("remembered", remembered, 2 * shape[1], mistakes=count_mistakes(shape))
+    shape = one_shape(student, rng)
+    _, remembered, _ = student(shape)
+    agree("remembered", remembered, 2 * shape[1], mistakes=count_mistakes(shape))
 
 
 @layer_sizes.part("values behind one statistic", weight=2)
 def _(student, rng):
+    shape = one_shape(student, rng)
+    _, _, m = student(shape)
+    check_m(m, shape)
+
+
+@layer_sizes.part("any number of position axes", weight=1)
+def _(student, rng):
     for shape in shapes(rng):
-        n, c, *positions = shape
-        _, _, m = student(shape)
-        mistakes = {
-            "This is the number of examples. Each of them brings all its positions.": n,
-            "This counts the values of all channels. A statistic belongs to one channel.": math.prod(shape),
-            "This counts the positions of one example. All examples of the batch take part.": math.prod(positions),
-            "This is the number of channels.": c,
-        }
-        hint = "m counts the values that one mean is taken over. Which axes does it average?"
-        agree("m", m, n * math.prod(positions), mistakes=mistakes, hint=hint)
+        failure = student.failure(shape)
+        if failure is not None:
+            raise Wrong(
+                f"layer_sizes raised {failure.types[0]} for shape = {shape}: {failure.message}",
+                "It should work for (N, C), (N, C, L), (N, C, H, W) and (N, C, D, H, W): take shape[0] and shape[1], "
+                "and whatever positions are left in shape[2:].",
+            )
+        learned, remembered, m = student(shape)
+        agree("learned", learned, 2 * shape[1], mistakes=count_mistakes(shape))
+        agree("remembered", remembered, 2 * shape[1], mistakes=count_mistakes(shape))
+        check_m(m, shape)
 
 
 # ---------------------------------------------------------------------------------------------- 7. channel_moments
@@ -512,9 +563,6 @@ def channel_mistakes(x, moment):
     """What `moment` (np.mean or np.var) gives over other axes."""
     c, positions = x.shape[1], tuple(range(2, x.ndim))
     mistakes = {
-        "It has extra axes of length 1. One number per channel is asked, shape (C,).": (
-            moment(x, axis=(0, *positions), keepdims=True)
-        ),
         "This is one number for the whole batch. Every channel has its own.": moment(x),
         "This reshapes (N, C, ...) to (C, N * ...), which doesn't swap axes: the values of different channels are "
         "mixed. Move axis 1 to the front first, or average over several axes at once.": (
@@ -561,26 +609,44 @@ def channel_variance_mistakes(x):
     return mistakes | channel_mistakes(x, np.var)
 
 
+def values(statistic, c):
+    """The numbers of a statistic of c channels. Their shape has a part of its own."""
+    shape = np.shape(statistic)
+    return np.reshape(statistic, -1) if shape and math.prod(shape) == c else statistic
+
+
 @channel_moments.part("mean of each channel of images", weight=3)
 def _(student, rng):
     x = images(rng)
-    mean, _ = student(x)
+    mean = values(student(x)[0], x.shape[1])
     agree("mean", mean, x.mean(axis=(0, 2, 3)), mistakes=channel_mistakes(x, np.mean), tolerance=NEAR)
 
 
-@channel_moments.part("variance of each channel of images", weight=4)
+@channel_moments.part("variance of each channel of images", weight=3)
 def _(student, rng):
     x = images(rng)
-    _, var = student(x)
+    var = values(student(x)[1], x.shape[1])
     agree("var", var, x.var(axis=(0, 2, 3)), mistakes=channel_variance_mistakes(x), tolerance=NEAR)
 
 
-@channel_moments.part("any number of position axes", weight=4)
+@channel_moments.part("one number per channel: shape (C,)", weight=2, counts_alone=False)
+def _(student, rng):
+    x = images(rng)
+    c = x.shape[1]
+    for name, statistic in zip(("mean", "var"), student(x), strict=True):
+        shape = np.shape(statistic)
+        extra = "It has extra axes of length 1, as keepdims=True leaves them. The values may be right: drop those axes "
+        extra += "at the end, for instance with .reshape(-1)."
+        hint = extra if math.prod(shape) == c else "Average over all axes but axis 1."
+        holds(shape == (c,), f"{name} has shape {shape}, expected {(c,)}.", hint)
+
+
+@channel_moments.part("any number of position axes", weight=3)
 def _(student, rng):
     for shape in shapes(rng):
         x = batch(rng, *shape)
         hint = "It should work for (N, C), (N, C, L), (N, C, H, W) and (N, C, D, H, W): find the axes from x.ndim."
-        mean, var = answer(student, x, hint=hint)
+        mean, var = (values(statistic, shape[1]) for statistic in answer(student, x, hint=hint))
         axes = (0, *range(2, x.ndim))
         agree("mean", mean, x.mean(axis=axes), mistakes=channel_mistakes(x, np.mean), tolerance=NEAR)
         agree("var", var, x.var(axis=axes), mistakes=channel_variance_mistakes(x), tolerance=NEAR)
@@ -629,20 +695,43 @@ def training_mistakes(x, gamma, beta, running_mean, running_var, momentum, eps):
     return mistakes
 
 
-def check_y(student, arrays, momentum, eps, training):
+IMAGES_ONLY = (
+    "It works for images, but not for every rank. The shape (1, C, 1, 1) fits images only: take as many 1s as x "
+    "has position axes, and find the axes to average over from x.ndim."
+)
+CHANNELS = (
+    "The channels are axis 1, but NumPy lines up shapes from the right. Give whatever has one number per channel "
+    "the shape (1, C, 1, ..., 1), with as many axes as x."
+)
+
+
+def one_rank(student, rng, training, eps=TINY):
+    """Arguments with a dense x, or with images for a function that takes no dense x: any rank has its own parts."""
+    dense, _, image, _ = shapes(rng)
+    *arrays, momentum, eps = step(rng, dense, eps)
+    *on_images, _, _ = step(rng, image)
+    flags = training, momentum, eps
+    takes_images_only = not works(student, *arrays, *flags) and works(student, *on_images, *flags)
+    return on_images if takes_images_only else arrays, momentum, eps
+
+
+def rank_hint(student, rng, training):
+    """What to do where some rank fails."""
+    arrays, _, _ = one_rank(student, rng, training)
+    return IMAGES_ONLY if arrays[0].ndim == 4 else CHANNELS
+
+
+def check_y(student, arrays, momentum, eps, training, hint=CHANNELS):
+    x = arrays[0]
     expected = trained(*arrays[:3], eps)[0] if training else evaluated(*arrays, eps)
     mistakes = training_mistakes(*arrays, momentum, eps) if training else eval_mistakes(*arrays, eps)
-    hint = (
-        "The channels are axis 1, but NumPy lines up shapes from the right. Give whatever has one number per channel "
-        "the shape (1, C, 1, ..., 1), with as many axes as x."
-    )
     y, _, _ = answer(student, *arrays, training, momentum, eps, hint=hint)
-    agree("y", y, expected, mistakes=mistakes, tolerance=NEAR)
+    otherwise = OWN_FUNCTIONS if getattr(y, "shape", x.shape) == x.shape else hint
+    agree("y", y, expected, mistakes=mistakes, tolerance=NEAR, hint=otherwise)
 
 
-def check_running(student, arrays, momentum, eps):
+def check_running(student, arrays, momentum, eps, hint):
     x, gamma, beta, running_mean, running_var = arrays
-    hint = "The new running statistics have shape (C,): average over all axes but axis 1 of x."
     _, new_mean, new_var = answer(student, *arrays, True, momentum, eps, hint=hint)
     cache = trained(x, gamma, beta, eps)[1]
     n, m = len(x), cache.m
@@ -651,7 +740,7 @@ def check_running(student, arrays, momentum, eps):
 
     expected = (1 - momentum) * running_mean + momentum * cache.mu
     mistakes = blend_mistakes(running_mean, cache.mu, momentum)
-    agree("running_mean", new_mean, expected, mistakes=mistakes, tolerance=NEAR)
+    agree("running_mean", new_mean, expected, mistakes=mistakes, tolerance=NEAR, hint=OWN_FUNCTIONS)
 
     mistakes = {
         "The biased variance went in. running_var is updated with the unbiased one.": kept + momentum * cache.var,
@@ -659,30 +748,30 @@ def check_running(student, arrays, momentum, eps):
             kept + momentum * cache.var * n / (n - 1)
         ),
     } | blend_mistakes(running_var, unbiased, momentum)
-    agree("running_var", new_var, kept + momentum * unbiased, mistakes=mistakes, tolerance=NEAR)
+    agree("running_var", new_var, kept + momentum * unbiased, mistakes=mistakes, tolerance=NEAR, hint=OWN_FUNCTIONS)
 
 
-@batch_norm.part("dense inputs: y in training", weight=4)
+AVERAGES = "The new running statistics have shape (C,): average over all axes but axis 1 of x."
+
+
+@batch_norm.part("y in training", weight=4)
 def _(student, rng):
-    *arrays, momentum, eps = step(rng, sizes(rng, 2))
-    check_y(student, arrays, momentum, eps, training=True)
+    check_y(student, *one_rank(student, rng, True), training=True)
 
 
-@batch_norm.part("dense inputs: y in evaluation", weight=3)
+@batch_norm.part("y in evaluation", weight=3)
 def _(student, rng):
-    *arrays, momentum, eps = step(rng, sizes(rng, 2))
-    check_y(student, arrays, momentum, eps, training=False)
+    check_y(student, *one_rank(student, rng, False), training=False)
 
 
-@batch_norm.part("dense inputs: the running statistics after training", weight=3)
+@batch_norm.part("the running statistics after training", weight=3)
 def _(student, rng):
-    *arrays, momentum, eps = step(rng, sizes(rng, 2))
-    check_running(student, arrays, momentum, eps)
+    check_running(student, *one_rank(student, rng, True), hint=AVERAGES)
 
 
-@batch_norm.part("dense inputs: evaluation leaves the running statistics", weight=1, counts_alone=False)
+@batch_norm.part("evaluation leaves the running statistics", weight=1, counts_alone=False)
 def _(student, rng):
-    *arrays, momentum, eps = step(rng, sizes(rng, 2))
+    arrays, momentum, eps = one_rank(student, rng, False)
     *_, running_mean, running_var = arrays
     _, new_mean, new_var = student(*arrays, False, momentum, eps)
     hint = "Evaluation only reads the running statistics: return them as they came."
@@ -692,28 +781,32 @@ def _(student, rng):
 
 @batch_norm.part("eps inside the square root", weight=1)
 def _(student, rng):
-    *arrays, momentum, eps = step(rng, sizes(rng, 2), eps=rng.uniform(0.2, 0.5))
-    check_y(student, arrays, momentum, eps, training=True)
-    check_y(student, arrays, momentum, eps, training=False)
+    for training in (True, False):
+        check_y(student, *one_rank(student, rng, training, eps=rng.uniform(0.2, 0.5)), training=training)
 
 
-@batch_norm.part("convolutional inputs: y", weight=5)
+@batch_norm.part("any number of position axes: y", weight=5)
 def _(student, rng):
-    for shape in shapes(rng)[1:]:
+    hints = {training: rank_hint(student, rng, training) for training in (True, False)}
+    for shape in shapes(rng):
         *arrays, momentum, eps = step(rng, shape)
-        check_y(student, arrays, momentum, eps, training=True)
-        check_y(student, arrays, momentum, eps, training=False)
+        for training, hint in hints.items():
+            check_y(student, arrays, momentum, eps, training, hint)
 
 
-@batch_norm.part("convolutional inputs: the running statistics after training", weight=2)
+@batch_norm.part("any number of position axes: the running statistics after training", weight=2)
 def _(student, rng):
-    for shape in shapes(rng)[1:3]:
+    hint = IMAGES_ONLY if rank_hint(student, rng, True) == IMAGES_ONLY else AVERAGES
+    for shape in shapes(rng)[:3]:
         *arrays, momentum, eps = step(rng, shape)
-        check_running(student, arrays, momentum, eps)
+        check_running(student, arrays, momentum, eps, hint)
 
 
 def training_step(rng):
-    *arrays, momentum, eps = step(rng, sizes(rng, 2))
+    size = sizes(rng, 1)[0]
+    *arrays, momentum, eps = step(
+        rng, [size] * 4
+    )  # all axes alike: nothing raises an error, whatever it is lined up with
     return *arrays, True, momentum, eps
 
 

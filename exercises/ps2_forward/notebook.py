@@ -33,8 +33,9 @@
 # 1. Run the cells from the top. Where a cell says `raise NotImplementedError()`, replace that line by your code.
 # 2. Run the cell below it. It checks your function on several random inputs and tells you what is right, what isn't
 #    yet, and what the likely mistake is. Try again as often as you like.
-# 3. Points are given part by part, so half a solution earns something. The questions don't depend on each other: skip
-#    one and come back later. A figure that uses an unanswered function shows `NotImplementedError`; this costs nothing.
+# 3. Points are given part by part, so half a solution earns something. The questions don't depend on each other,
+#    unless you call your earlier functions: skip one and come back later. A figure that uses an unanswered function
+#    shows `NotImplementedError`; this costs nothing.
 # 4. Stuck? Every question has three hints. Open one at a time.
 # 5. Before you hand in, type `bnlab check ps2_forward.ipynb` in a terminal. It runs the notebook from top to bottom in
 #    a fresh kernel, as the grader will, with a table of your points. The grader draws other random inputs.
@@ -227,7 +228,7 @@ check("normalize", normalize)
 # **See it.** Three measurements of 200 people, whose spreads differ by a factor of 500. *What you should see:* before,
 # the sleep takes up the whole panel, the age a small part of it, and the height in meters is a line. Your `normalize`
 # gives all three the same center and width. Divided by the variance instead, they are as unequal as before, the other
-# way round: now the height takes up the panel and the sleep is a line.
+# way round: now the height takes up the panel, and sleep and age are lines.
 
 # %%
 rng = np.random.default_rng(1)
@@ -477,8 +478,8 @@ plt.show()
 #
 # <details><summary>Hint 2: parts you know</summary>
 #
-# It is the normalization of question 2, with given statistics, and then the scale and shift of question 3. None of the
-# six: everything here is elementwise.
+# To hint 1: none of the six; everything here is elementwise. It is the normalization of question 2, with given
+# statistics, and then the scale and shift of question 3. If you call your `normalize`, its mistakes count here too.
 #
 # </details>
 #
@@ -740,7 +741,7 @@ plt.show()
 # *Difficulty* ●●●●○ · *30 minutes* · *20 points*
 #
 # The whole thing: training and evaluation, the running statistics, inputs of any rank. You may call your functions from
-# above, or write it out afresh in about ten lines; the points here don't depend on the questions above.
+# above, or write it out afresh in about ten lines. If you call them, their mistakes count here too.
 #
 # | | normalizes with | running statistics returned |
 # |---|---|---|

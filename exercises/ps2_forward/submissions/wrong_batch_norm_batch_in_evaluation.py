@@ -1,7 +1,7 @@
 """Evaluation normalizes with the statistics of the batch."""
 
 QUESTION = "batch_norm"
-LOSES = {"dense inputs: y in evaluation", "eps inside the square root", "convolutional inputs: y"}
+LOSES = {"y in evaluation", "eps inside the square root", "any number of position axes: y"}
 SAYS = "In evaluation"
 
 

@@ -2,9 +2,9 @@
 
 QUESTION = "batch_norm"
 LOSES = {
-    "dense inputs: y in training",
-    "dense inputs: y in evaluation",
-    "convolutional inputs: y",
+    "y in training",
+    "y in evaluation",
+    "any number of position axes: y",
     "eps inside the square root",
 }
 SAYS = "this divides by the variance"

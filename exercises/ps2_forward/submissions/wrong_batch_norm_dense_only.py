@@ -1,7 +1,7 @@
 """Averages over axis 0 alone and trusts broadcasting: right for dense inputs only."""
 
 QUESTION = "batch_norm"
-LOSES = {"convolutional inputs: y", "convolutional inputs: the running statistics after training"}
+LOSES = {"any number of position axes: y", "any number of position axes: the running statistics after training"}
 SAYS = "lines up shapes from the right"
 
 

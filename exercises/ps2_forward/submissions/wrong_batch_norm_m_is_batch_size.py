@@ -1,7 +1,7 @@
 """Corrects the variance with m = N, also for images."""
 
 QUESTION = "batch_norm"
-LOSES = {"convolutional inputs: the running statistics after training"}
+LOSES = {"any number of position axes: the running statistics after training"}
 SAYS = "m counts all values of a channel"
 
 

@@ -2,8 +2,8 @@
 
 QUESTION = "batch_norm"
 LOSES = {
-    "dense inputs: the running statistics after training",
-    "convolutional inputs: the running statistics after training",
+    "the running statistics after training",
+    "any number of position axes: the running statistics after training",
 }
 SAYS = "the other way round"
 

@@ -1,7 +1,7 @@
 """Normalizes every pixel over the examples; only the running statistics are per channel."""
 
 QUESTION = "batch_norm"
-LOSES = {"convolutional inputs: y"}
+LOSES = {"any number of position axes: y"}
 SAYS = "those of every pixel"
 
 

@@ -1,7 +1,7 @@
 """Updates first, then normalizes with the running statistics in training, too."""
 
 QUESTION = "batch_norm"
-LOSES = {"dense inputs: y in training", "convolutional inputs: y", "eps inside the square root"}
+LOSES = {"y in training", "any number of position axes: y", "eps inside the square root"}
 SAYS = "after their update"
 
 

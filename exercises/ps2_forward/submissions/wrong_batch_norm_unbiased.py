@@ -1,7 +1,7 @@
 """Normalizes with the unbiased variance, the one that is for running_var."""
 
 QUESTION = "batch_norm"
-LOSES = {"dense inputs: y in training", "convolutional inputs: y", "eps inside the square root"}
+LOSES = {"y in training", "any number of position axes: y", "eps inside the square root"}
 SAYS = "normalizes with the unbiased variance"
 
 

@@ -1,7 +1,7 @@
 """Evaluation updates the running statistics, too."""
 
 QUESTION = "batch_norm"
-LOSES = {"dense inputs: evaluation leaves the running statistics"}
+LOSES = {"evaluation leaves the running statistics"}
 SAYS = "evaluation only reads"
 
 

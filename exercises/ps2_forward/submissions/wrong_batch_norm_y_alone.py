@@ -2,13 +2,13 @@
 
 QUESTION = "batch_norm"
 LOSES = {
-    "dense inputs: y in training",
-    "dense inputs: y in evaluation",
-    "dense inputs: the running statistics after training",
-    "dense inputs: evaluation leaves the running statistics",
+    "y in training",
+    "y in evaluation",
+    "the running statistics after training",
+    "evaluation leaves the running statistics",
     "eps inside the square root",
-    "convolutional inputs: y",
-    "convolutional inputs: the running statistics after training",
+    "any number of position axes: y",
+    "any number of position axes: the running statistics after training",
     "leaves its inputs as they were",
 }
 SAYS = "expected 3 values"

@@ -4,6 +4,7 @@ QUESTION = "channel_moments"
 LOSES = {
     "mean of each channel of images",
     "variance of each channel of images",
+    "one number per channel: shape (C,)",
     "any number of position axes",
     "leaves its inputs as they were",
 }

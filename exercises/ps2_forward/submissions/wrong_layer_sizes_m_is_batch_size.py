@@ -1,7 +1,7 @@
 """m is the number of examples, also where each of them has many positions."""
 
 QUESTION = "layer_sizes"
-LOSES = {"values behind one statistic"}
+LOSES = {"values behind one statistic", "any number of position axes"}
 SAYS = "brings all its positions"
 
 

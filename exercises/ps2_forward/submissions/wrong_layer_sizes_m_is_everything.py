@@ -1,7 +1,7 @@
 """m counts the values of all channels."""
 
 QUESTION = "layer_sizes"
-LOSES = {"values behind one statistic"}
+LOSES = {"values behind one statistic", "any number of position axes"}
 SAYS = "counts the values of all channels"
 
 

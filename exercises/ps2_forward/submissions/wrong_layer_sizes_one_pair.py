@@ -1,7 +1,7 @@
 """One gamma and one beta for the whole layer."""
 
 QUESTION = "layer_sizes"
-LOSES = {"learned parameters"}
+LOSES = {"learned parameters", "any number of position axes"}
 SAYS = "one pair for the whole layer"
 
 

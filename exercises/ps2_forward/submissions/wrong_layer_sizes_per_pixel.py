@@ -1,7 +1,7 @@
 """Counts a pair for every position of every channel, as after flattening."""
 
 QUESTION = "layer_sizes"
-LOSES = {"learned parameters", "remembered statistics"}
+LOSES = {"learned parameters", "remembered statistics", "any number of position axes"}
 SAYS = "every position of every channel"
 
 
