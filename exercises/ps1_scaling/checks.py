@@ -56,6 +56,17 @@ def regression(rng):
     return x, x @ rng.normal(size=x.shape[1]) + rng.normal(1.0, 1.0, size=len(x))
 
 
+def as_array(given):
+    """A list of numbers will do for an array. Anything else is left as it is."""
+    if not isinstance(given, list | tuple):
+        return given
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of unequal lengths
+        return given
+    return array if array.dtype.kind in "fiu" else given
+
+
 # --- 1. min_max ------------------------------------------------------------------------------------------------------
 
 min_max = problem_set.question("min_max(x, low, high, clip) -> x_scaled", points=12)
@@ -192,6 +203,18 @@ min_max.keeps_its_inputs(unseen, weight=1)
 fit_standardizer = problem_set.question("fit_standardizer(x) -> mean, std", points=12)
 
 
+NEGATIVE_VARIANCE = "The variance came out below 0, and has no root: subtract the mean first, then square."
+EXTRA_AXIS = "An extra axis of length 1: drop keepdims=True."
+
+
+def spreads(std):
+    """The std as an array, where it is one without NaN."""
+    std = as_array(std)
+    is_nan = isinstance(std, np.ndarray) and std.dtype.kind == "f" and np.isnan(std).any()
+    holds(not is_nan, f"std = {show(std)}\nThere is NaN in it.", NEGATIVE_VARIANCE)
+    return std
+
+
 def slips(x):
     """What is not the std of each feature, by the hint that says so."""
     return {
@@ -199,6 +222,7 @@ def slips(x):
         "This is the mean: the order is mean, std.": x.mean(axis=0),
         "This is the std of each example (row). Features are columns: axis 0.": x.std(axis=1),
         "This is one std for the whole table. Give one per feature.": x.std(),
+        EXTRA_AXIS: x.std(axis=0, keepdims=True),
         "This is the mean absolute deviation: square the deviations, average, take the root.": (
             np.abs(x - x.mean(axis=0)).mean(axis=0)
         ),
@@ -217,6 +241,7 @@ def _(student, rng):
         mistakes={
             "This is the mean of each example (row). Features are columns: average over axis 0.": x.mean(axis=1),
             "This is one mean for the whole table. Give one per feature.": x.mean(),
+            EXTRA_AXIS: x.mean(axis=0, keepdims=True),
             "This is std: the order is mean, std.": x.std(axis=0),
             "This is the median. It is a good choice for data with outliers, but here the mean is asked for.": (
                 np.median(x, axis=0)
@@ -225,7 +250,7 @@ def _(student, rng):
     )
     agree(
         "std",
-        std,
+        spreads(std),
         x.std(axis=0),
         mistakes=slips(x)
         | {"You divide by m - 1. Here the variance is divided by m, the number of rows.": x.std(axis=0, ddof=1)},
@@ -238,7 +263,7 @@ def _(student, rng):
     _, std = student(x)
     agree(
         "std",
-        std,
+        spreads(std),
         (x - x[0]).std(axis=0),
         tolerance=0.03,  # whether it is divided by m or m - 1 is the first part's business
         mistakes=slips(x),
@@ -247,23 +272,47 @@ def _(student, rng):
     )
 
 
-@fit_standardizer.part("the std of a constant feature is exactly 0", weight=3)
-def _(student, rng):
-    m = int(rng.integers(8, 14))
+def with_constants(rng, m, base):
+    """Numbers with mean 0 and std 1, shape (m,), and beside them, shape (m, 4), three constant features near `base`."""
     spread = rng.normal(size=m)
     spread = (spread - spread.mean()) / spread.std()
     while True:  # until no mean of a constant is that constant to the last digit
-        x = np.column_stack([spread, np.tile(rng.integers(1, 99, size=3) / 100, (m, 1))])
+        x = np.column_stack([spread, np.tile(base + rng.integers(1, 99, size=3) / 100, (m, 1))])
         if (x.std(axis=0)[1:] > 0).all():
-            break
-    _, std = student(x)
-    agree("std", std, np.array([1, 0, 0, 0]), tolerance=0.2, mistakes=slips(x), hint="Features 1 to 3 don't vary.")
-    j = int(np.argmax(std[1:])) + 1
+            return spread, x
+
+
+@fit_standardizer.part("the std of a constant feature is exactly 0", weight=3)
+def _(student, rng):
+    m = int(rng.integers(8, 14))
+    spread, x = with_constants(rng, m, base=0)
+    x = np.column_stack([x, 1e-9 * spread[::-1]])
+    std = spreads(student(x)[1])
+    expected = np.array([1, 0, 0, 0, 1e-9])
+    agree("std", std, expected, tolerance=0.2, mistakes=slips(x), hint="Features 1 to 3 don't vary.")
+    j = int(np.argmax(std[1:4])) + 1
     holds(
         bool(std[j] == 0),
         f"Every value of feature {j} is {x[0, j]:g}, but std[{j}] is {std[j]:.3g}, not 0.",
         f"The mean of {m} numbers {x[0, j]:g} is off in its last digit, so the deviations are not 0. Whoever divides "
         "by this std gets noise. A feature is constant if its smallest value equals its largest: set its std to 0.",
+    )
+    holds(
+        bool(std[4] > 0),
+        f"Feature 4 varies, between {x[:, 4].min():.3g} and {x[:, 4].max():.3g}, but std[4] is {std[4]:g}.",
+        "Its values are tiny, but they differ: think of lengths in kilometers under a microscope. No threshold tells a "
+        "small std from a rounding error. A feature is constant if its smallest value equals its largest.",
+    )
+    x = with_constants(rng, int(rng.integers(20, 40)), base=1e9)[1]
+    std = spreads(student(x)[1])
+    hint = "Features 1 to 3 don't vary. Their values are near 1e9: subtract the mean first, then square."
+    agree("std", std, np.array([1, 0, 0, 0]), tolerance=0.2, hint=hint)
+    j = int(np.argmax(std[1:])) + 1
+    holds(
+        bool(std[j] == 0),
+        f"Every value of feature {j} is {x[0, j]:.12g}, but std[{j}] is {std[j]:.3g}, not 0.",
+        "Near 1e9, float64 rounds to about 1e-7, so the std of a constant isn't even tiny: no threshold will do. A "
+        "feature is constant if its smallest value equals its largest: set its std to 0.",
     )
 
 
@@ -293,28 +342,17 @@ def fitted(student, x):
     return scaler
 
 
-def stored(scaler, x, tolerance=0.1):
-    """What the scaler keeps of x. Whether it divides by m or m - 1 is the first part's business: both will do here.
+def agree_either(name, given, formula, x, *, mistakes, hint):
+    """What the scaler gives has to be formula(mean, std) of x.
 
-    For a constant feature the question leaves std open: it is 0 here.
+    Only the numbers count here, however they are stored. That the variance is divided by m, and not by m - 1, is the
+    first part's business: both will do.
     """
+    mean = x.mean(axis=0)
     try:
-        mean, std = scaler.get("mean"), scaler.get("std")
-    except Wrong as wrong:
-        raise Wrong(wrong.message, "fit stores self.mean and self.std, under these names.") from None
-    agree("scaler.mean", mean, x.mean(axis=0))
-    varies = np.ptp(x, axis=0) > 0
-    agree(
-        "scaler.std",
-        np.where(varies, std, 0.0) if isinstance(std, np.ndarray) and std.shape == mean.shape else std,
-        x.std(axis=0),
-        tolerance=tolerance,
-        mistakes={
-            "You divide by m - 1. Here the variance is divided by m.": x.std(axis=0, ddof=1),
-            "This is the variance: take its square root.": x.var(axis=0),
-        },
-    )
-    return mean, np.where(varies, std, 0.0)
+        agree(name, given, formula(mean, x.std(axis=0, ddof=1)), tolerance=2e-4)
+    except Wrong:
+        agree(name, given, formula(mean, x.std(axis=0)), tolerance=2e-4, mistakes=mistakes, hint=hint)
 
 
 def new_rows(rng, x):
@@ -336,19 +374,43 @@ def with_constant(rng):
 @standardizer.part("fit stores mean and std", weight=3)
 def _(student, rng):
     x = table(rng)
-    stored(fitted(student, x), x, tolerance=None)
+    scaler = fitted(student, x)
+    try:
+        mean, std = scaler.get("mean"), scaler.get("std")
+    except Wrong as wrong:
+        raise Wrong(wrong.message, "fit stores self.mean and self.std, under these names.") from None
+    agree(
+        "scaler.mean",
+        mean,
+        x.mean(axis=0),
+        mistakes={
+            "This is the mean of each example (row). Features are columns: average over axis 0.": x.mean(axis=1),
+            "This is one mean for the whole table. Give one per feature.": x.mean(),
+            EXTRA_AXIS: x.mean(axis=0, keepdims=True),
+        },
+    )
+    agree(
+        "scaler.std",
+        std,
+        x.std(axis=0),
+        mistakes={
+            "You divide by m - 1. Here the variance is divided by m.": x.std(axis=0, ddof=1),
+            "This is the variance: take its square root.": x.var(axis=0),
+            EXTRA_AXIS: x.std(axis=0, keepdims=True),
+        },
+    )
 
 
 @standardizer.part("transform uses what fit stored", weight=4)
 def _(student, rng):
     x = table(rng)
     new = new_rows(rng, x)
-    scaler = fitted(student, x)
-    mean, std = stored(scaler, x)
-    agree(
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    agree_either(
         "scaler.transform(new)",
-        scaler.call("transform", new),
-        (new - mean) / std,
+        fitted(student, x).call("transform", new),
+        lambda mean, std: (new - mean) / std,
+        x,
         mistakes={
             "You use mean and std of the new rows. Use those that fit stored.": (
                 (new - new.mean(axis=0)) / new.std(axis=0)
@@ -365,13 +427,14 @@ def _(student, rng):
 def _(student, rng):
     x, new, j = with_constant(rng)
     scaler = fitted(student, x)
-    mean, std = stored(scaler, x)
+    mean, std = x.mean(axis=0), x.std(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         for name, rows in (("x", x), ("new", new)):
-            agree(
+            agree_either(
                 f"scaler.transform({name})",
                 scaler.call("transform", rows),
-                np.where(std > 0, (rows - mean) / std, 0.0),
+                lambda mean, std, rows=rows: np.where(std > 0, (rows - mean) / std, 0.0),
+                x,
                 mistakes={
                     f"Feature {j} was constant in fit: its std is 0, and dividing by 0 gives NaN or inf.": (rows - mean)
                     / std,
@@ -393,14 +456,14 @@ def _(student, rng):
 @standardizer.part("inverse_transform undoes transform", weight=3)
 def _(student, rng):
     x, new, j = with_constant(rng)
-    scaler = fitted(student, x)
-    mean, std = stored(scaler, x)
+    mean, std = x.mean(axis=0), x.std(axis=0)
     z = rng.normal(size=new.shape)
     z[:, j] = 0.0
-    agree(
+    agree_either(
         "scaler.inverse_transform(z)",
-        scaler.call("inverse_transform", z),
-        z * std + mean,
+        fitted(student, x).call("inverse_transform", z),
+        lambda mean, std: z * std + mean,
+        x,
         mistakes={
             "Undo the steps in the opposite order: multiply by std first, add mean afterwards.": (z + mean) * std,
             "You transform once more: the inverse multiplies by std and adds mean.": (
@@ -418,7 +481,7 @@ def _(student, rng):
     x = table(rng)
     new = new_rows(rng, x)
     first = fitted(student, x)
-    alone = first.call("transform", x)
+    alone = as_array(first.call("transform", x))
     holds(isinstance(alone, np.ndarray), "transform did not return a NumPy array.", "Does it return its result?")
     second = fitted(student, new)
     agree(
@@ -585,7 +648,7 @@ def _(student, rng):
     x, train_rows, test_rows = split(rng)
     changed = x.copy()
     changed[test_rows] *= 10
-    before, _ = student(x, train_rows, test_rows)
+    before = as_array(student(x, train_rows, test_rows)[0])
     holds(isinstance(before, np.ndarray), "x_train is not a NumPy array.")
     after, _ = student(changed, train_rows, test_rows)
     agree(
@@ -658,18 +721,25 @@ def _(student, rng):
     duplicate = np.column_stack([x, x[:, 0]])
     empty = np.column_stack([x, np.zeros(len(x))])
     wide = table(rng, m=12).T
-    for reason, singular in (
-        ("two features are equal", duplicate),
-        ("one feature is 0 everywhere", empty),
-        ("there are more features than rows", wide),
-    ):
-        agree(
-            f"kappa ({reason})",
-            student(singular),
-            np.inf,
-            hint="The smallest eigenvalue is 0, but rounding makes it a tiny number, perhaps a negative one. Return "
-            "np.inf where it is at most 1e-12 times the largest.",
-        )
+    rounding = (
+        "The smallest eigenvalue is 0, but rounding makes it a tiny number, perhaps a negative one. Return np.inf "
+        "where it is at most 1e-12 times the largest."
+    )
+    for reason, singular in (("two features are equal", duplicate), ("one feature is 0 everywhere", empty)):
+        agree(f"kappa ({reason})", student(singular), np.inf, hint=rounding)
+    rows, features = wide.shape
+    few = (
+        f"x has {rows} rows and {features} features, so {features - rows} of the {features} eigenvalues of x.T @ x / m "
+        f"are 0. The singular values of x, and with them np.linalg.cond(x), are only min(m, D) = {rows} numbers and "
+        "miss those: return np.inf where m < D."
+    )
+    agree(
+        "kappa (there are more features than rows)",
+        student(wide),
+        np.inf,
+        mistakes={few: np.linalg.cond(wide) ** 2},
+        hint=f"{rounding} Here there are {features - rows} such eigenvalues, as x has {rows} rows only.",
+    )
 
 
 condition_number.keeps_its_inputs(lambda rng: (table(rng),), weight=1)
@@ -690,11 +760,11 @@ def anywhere(rng):
 def _(student, rng):
     w, x, y = anywhere(rng)
     expected = slope(w, x, y)
-    grad = student(w, x, y)
+    grad = as_array(student(w, x, y))
     if isinstance(grad, np.ndarray) and grad.shape == expected.shape and np.linalg.norm(grad) > 0:
         grad = grad * float(np.linalg.norm(expected) / np.linalg.norm(grad))  # its length is the next part's business
     agree(
-        "grad (brought to the right length)",
+        "grad, rescaled to the expected length",
         grad,
         expected,
         mistakes={
@@ -755,12 +825,16 @@ gradient.keeps_its_inputs(anywhere, weight=1)
 best_learning_rate = problem_set.question("best_learning_rate(x) -> learning_rate", points=10)
 
 
+CENTERED = "No mean is subtracted: these are the curvatures of x.T @ x / m of x as it is given, not the covariance."
+
+
 @best_learning_rate.part("several features", weight=5)
 def _(student, rng):
     eigenvalues = rng.uniform(0.5, 9, size=rng.integers(2, 5))
     eigenvalues[0] = 1.5 * eigenvalues[1]
     x = table_with_curvatures(rng, eigenvalues)
     steep, flat = eigenvalues.max(), eigenvalues.min()
+    centered = np.linalg.eigvalsh(np.cov(x.T, bias=True))
     agree(
         "learning_rate",
         student(x),
@@ -771,6 +845,8 @@ def _(student, rng):
             "This is 1 / (largest + smallest), half of the best one.": 1 / (steep + flat),
             "This is 1 / smallest: far too large for the steepest direction.": 1 / flat,
             "Divide by m: the Hessian is x.T @ x / m.": 2 / (steep + flat) / len(x),
+            CENTERED: 2 / (centered[0] + centered[-1]),
+            f"{CENTERED} (np.cov also divides by m - 1.)": 2 / (centered[0] + centered[-1]) * (len(x) - 1) / len(x),
             "The curvatures are the eigenvalues of x.T @ x / m, which are the squares of the singular values of x "
             "divided by m.": 2 / (np.sqrt(len(x)) * (np.sqrt(steep) + np.sqrt(flat))),
         },
@@ -789,6 +865,8 @@ def _(student, rng):
         mistakes={
             "With this one gradient descent jumps from one slope to the other at the same height.": 2 / curvature,
             "Divide by m: the Hessian is x.T @ x / m.": 1 / curvature / len(x),
+            CENTERED: 1 / float(x.var()),
+            f"{CENTERED} (np.cov also divides by m - 1.)": 1 / float(x.var(ddof=1)),
             "Half of the best one.": 0.5 / curvature,
         },
         hint="With one feature, the largest and the smallest eigenvalue are the same number, mean(x**2).",
@@ -825,10 +903,15 @@ def run_of(rng):
     return x, y, float(rng.uniform(0.1, 0.25)), int(rng.integers(3, 8))
 
 
-def as_array(losses):
-    """A list of numbers will do for an array."""
-    is_list = isinstance(losses, list | tuple) and all(isinstance(item, int | float | np.number) for item in losses)
-    return np.array(losses) if is_list else losses
+def one_per_feature(w, x):
+    """The weights, unless they are a column or a matrix."""
+    shape = np.shape(w) if isinstance(w, np.ndarray | list | tuple) else ()
+    holds(
+        len(shape) != 2 or shape[0] != x.shape[1],
+        f"w has shape {shape}, expected ({x.shape[1]},).",
+        "w is a column, or became a matrix because it started as one; start from np.zeros(D), and leave y as it is.",
+    )
+    return w
 
 
 @gradient_descent.part("the weights after the last step", weight=4)
@@ -837,7 +920,7 @@ def _(student, rng):
     w, _ = student(x, y, learning_rate, steps)
     agree(
         "w",
-        w,
+        one_per_feature(w, x),
         descent(x, y, learning_rate, steps),
         mistakes={
             "One step too few.": descent(x, y, learning_rate, steps - 1),
@@ -888,7 +971,7 @@ def _(student, rng):
     w, _ = student(x, y, float(0.9 / largest), 300)
     agree(
         "w",
-        w,
+        one_per_feature(w, x),
         np.linalg.lstsq(x, y, rcond=None)[0],
         hint="After 300 steps with a small enough learning rate gradient descent is where the loss is smallest.",
     )
@@ -898,7 +981,8 @@ def _(student, rng):
 def _(student, rng):
     x, y, learning_rate, _ = run_of(rng)
     w, losses = student(x, y, learning_rate, 0)
-    agree("w", w, np.zeros(x.shape[1]), hint="After 0 steps it is where it starts, at w = 0, one weight per feature.")
+    hint = "After 0 steps it is where it starts, at w = 0, one weight per feature."
+    agree("w", one_per_feature(w, x), np.zeros(x.shape[1]), hint=hint)
     losses = as_array(losses)
     is_one = isinstance(losses, np.ndarray) and losses.shape == (1,)
     holds(is_one, "losses after 0 steps is not one number.", "It holds the loss before the first step, at w = 0.")

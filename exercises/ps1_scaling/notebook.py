@@ -164,8 +164,9 @@ check("min_max", min_max)
 # ### What one palace does
 #
 # Now your function scales the areas twice: once as they are, and once with a single palace of 20 000 m² among them. The
-# figure shows two histograms of scaled areas. Without the palace the houses spread over the whole range 0 to 1. With
-# it they all crowd into a narrow bar at the left end, and the rest of the range is empty: it belongs to the palace.
+# figure shows two histograms of scaled areas. Without the palace the houses reach from 0 to 1, half of them below the
+# first number that the cell prints. With it they all crowd into a narrow bar at the left end, half of them below the
+# second number, and the rest of the range is empty: it belongs to the palace.
 
 # %%
 area = houses[:, [1]]
@@ -249,8 +250,9 @@ check("fit_standardizer", fit_standardizer)
 # ### How large may the mean become?
 #
 # The figure shifts numbers with a known spread further and further away from 0 and shows the relative error of the std
-# on logarithmic axes. The error of mean(x²) − mean(x)² grows with the square of the mean, and in the end the variance
-# is often below 0 and has no root; those points are missing. The error of your function stays far below it.
+# on logarithmic axes. The error of mean(x²) − mean(x)² grows with the square of the mean. In the end the variance can
+# come out below 0, where it has no root: the points where that happened are missing, and there the line breaks off.
+# The error of your function stays far below it. (An error of exactly 0 is drawn at 1e-17.)
 
 # %%
 spread = np.random.default_rng(0).normal(size=(1000, 1))
@@ -264,7 +266,7 @@ for offset in offsets:
     yours.append(abs(fit_standardizer(rows)[1][0] / true_std - 1))
 
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-ax.loglog(offsets, naive, "s--", label="mean(x²) − mean(x)²")
+ax.loglog(offsets, np.maximum(naive, 1e-17), "s--", label="mean(x²) − mean(x)²")
 ax.loglog(offsets, np.maximum(yours, 1e-17), "o-", label="your fit_standardizer")
 ax.set(xlabel="mean of the numbers (their std is 1)", ylabel="relative error of the std")
 ax.legend()
@@ -463,7 +465,8 @@ print(f"scaled year of the test rows: {x_test[:, 2].min():.2f} to {x_test[:, 2].
 #
 # A round bowl has $\kappa = 1$; a long narrow valley has a huge one. Return $\kappa$ as a number, for `x` as it is
 # given (subtract no mean). Where $\lambda_{\min} \le 10^{-12} \lambda_{\max}$, the smallest eigenvalue is 0 up to
-# rounding: return `np.inf`.
+# rounding: return `np.inf`. With more features than rows, $m < D$, that is always so: $H$ has $D$ eigenvalues, and at
+# least $D - m$ of them are 0.
 #
 # *By hand:* $X = \begin{pmatrix} 1 & 0 \\ 0 & 10 \end{pmatrix}$ has
 # $H = \begin{pmatrix} 0.5 & 0 \\ 0 & 50 \end{pmatrix}$ and therefore $\kappa = 100$.
@@ -476,7 +479,8 @@ print(f"scaled year of the test rows: {x_test[:, 2].min():.2f} to {x_test[:, 2].
 #
 # `np.linalg.eigvalsh` gives real numbers in ascending order. With two equal features the smallest one should be 0, but
 # comes out as something like 3e-17 or -3e-17: compare it with the largest before you divide. (`np.linalg.cond(x)` is
-# the condition number of `x` itself. How is it related to that of `x.T @ x`? And what does it give for a singular `x`?)
+# the condition number of `x` itself. How is it related to that of `x.T @ x`? And what does it give for a singular
+# `x`, or for one with more columns than rows?)
 # </details>
 # <details><summary>Hint 3: an outline</summary>
 #
