@@ -5,6 +5,12 @@ batch or loses its points, and a submission that could not be graded is exported
 read and repaired by `intake.py` first. One that cannot be graded keeps no score at all, and the gradebook says why.
 """
 
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +22,10 @@ from nbgrader.api import Gradebook
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 from nbgrader.preprocessors import NbGraderPreprocessor
+from nbgrader.utils import is_ignored
 
-from bnlab.grading.course import CourseError, check_course
+from bnlab.checks.report import JSON_MIME
+from bnlab.grading.course import CourseError, check_course, name_problem, students_in
 from bnlab.grading.intake import UnreadableNotebook, belongs, read_notebook, repair
 
 COULD_NOT_GRADE = "Could not grade: "  # how the comment in the gradebook begins
@@ -25,6 +33,14 @@ COULD_NOT_GRADE = "Could not grade: "  # how the comment in the gradebook begins
 
 class SubmissionExporter(NotebookExporter):
     """Reads a submission, lets nbgrader's preprocessors work on it, and records the reason where that fails.
+
+    Of a submission's files only its notebooks are used, and ``timestamp.txt``: any other file could stand in for
+    ``checks.py``, as a package of the same name does. A test that shows no report of the checks is not paid.
+
+    Attributes
+    ----------
+    notes : list of str
+        Findings about the files of the submission at work.
 
     Raises
     ------
@@ -42,13 +58,87 @@ class SubmissionExporter(NotebookExporter):
         except CourseError as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
+        self.notes: list[str] = []
+        # nbgrader has no hook that may fail around these steps, so they are replaced in this one converter.
+        self.parent.init_assignment = self._take_in
+        self._coursedir.get_existing_timestamp = self._timestamp
+        self._leave_out_unusable_names()
+
+    def _leave_out_unusable_names(self) -> None:
+        """Leave out the folders whose names nbgrader can't handle: one of them would stop the whole batch."""
+        for student in students_in(self._coursedir):
+            problem = name_problem(student)
+            if problem:
+                self.log.error("Left out the submission of %r: %s", student, problem)
+        self.parent.assignments = {
+            path: notebooks
+            for path, notebooks in self.parent.assignments.items()
+            if not name_problem(Path(path).parent.name)
+        }
+
+    def _take_in(self, assignment: str, student: str) -> None:
+        """nbgrader's `init_assignment`, to which only the usable files of the submission are shown."""
+        folder = Path(self._coursedir.format_path(self._coursedir.submitted_directory, student, assignment))
+        source = Path(self._coursedir.format_path(self._coursedir.source_directory, ".", assignment))
+        usable = {"timestamp.txt", *self.parent.exclude_overwriting.get(assignment, [])}
+        usable = {name for name in usable if _is_own_file(folder, name)}
+        self.notes = []
+        if os.path.lexists(folder / "timestamp.txt") and self._timestamp(str(folder)) is None:
+            usable.discard("timestamp.txt")
+            self.notes.append("timestamp.txt holds no time: ignored.")
+        notebooks = {Path(path).name for path in self.parent.notebooks if (source / Path(path).name).is_file()}
+        is_link = folder.is_symlink() or folder.parent.is_symlink()  # refused later; it may lead to the whole disk
+        ignored = [
+            name
+            for name in ([] if is_link else _files(folder, self._coursedir.ignore))
+            if name not in usable | notebooks | {"timestamp.txt"} and not (source / name).is_file()
+        ]
+        if ignored:
+            # Names are the student's, and end up in HTML.
+            shown = ", ".join(re.sub(r"[^\w ./-]", "?", name) for name in ignored[:5])
+            more = f" and {len(ignored) - 5} more" if len(ignored) > 5 else ""
+            self.notes.append(f"Other files were ignored: {shown}{more}.")
+        self._clear(assignment, student)
+        with tempfile.TemporaryDirectory() as room:
+            for name in usable:
+                (Path(room) / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / name, Path(room) / name)
+            self.parent._format_source = lambda *args, **kwargs: room
+            try:
+                type(self.parent).init_assignment(self.parent, assignment, student)
+            finally:
+                del self.parent._format_source
+
+    def _clear(self, assignment: str, student: str) -> None:
+        """Remove what an earlier run left beside the notebooks, where nbgrader grades one notebook again."""
+        dest = Path(self._coursedir.format_path(self._coursedir.autograded_directory, student, assignment))
+        for entry in dest.iterdir() if dest.is_dir() else ():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.suffix != ".ipynb":
+                entry.unlink()
+
+    def _timestamp(self, folder: str) -> datetime | None:
+        """nbgrader's `get_existing_timestamp`, but None for a file that holds no time."""
+        if not _is_own_file(Path(folder), "timestamp.txt"):
+            return None
+        try:
+            return CourseDirectory.get_existing_timestamp(self._coursedir, folder)
+        except Exception:  # nbgrader raises whatever comes of a binary file, a wrong date, a year 99999
+            self.log.warning("%s/timestamp.txt holds no time: ignored", folder)
+            return None
 
     def from_filename(self, filename: str, resources: dict | None = None, **kwargs: Any) -> tuple[str, dict]:
         """Convert one submission. Whatever goes wrong is recorded, then raised: nbgrader goes on with the next one."""
         try:
+            if self.parent._sanitizing:
+                _refuse_links(Path(filename))
             notebook = read_notebook(filename)
             resources["metadata"] = {"name": Path(filename).stem, "path": str(Path(filename).parent)}
-            return self.from_notebook_node(notebook, resources, **kwargs)
+            output, resources = self.from_notebook_node(notebook, resources, **kwargs)
+            if not self.parent._sanitizing:
+                _require_reports(nbformat.reads(output, as_version=4))
+            return output, resources
         except Exception as error:
             reason = _in_words(error)
             self._withdraw_scores(resources["nbgrader"], reason)
@@ -84,6 +174,7 @@ class RepairCells(NbGraderPreprocessor):
                 f"Ask for the right file"
             )
         repaired, findings = repair(nb, source)
+        findings = self.parent.notes + findings
         repaired.metadata.pop("bnlab", None)
         if findings:
             for finding in findings:
@@ -95,12 +186,55 @@ class RepairCells(NbGraderPreprocessor):
 
 def _note(findings: list[str]) -> NotebookNode:
     lines = [
-        "**About the file that you handed in.** Some of its cells were not as they were handed out. "
-        "It was graded all the same:\n",
+        "**About the file that you handed in.** Not everything was as it was handed out. It was graded all the same:\n",
         *(f"- {finding}" for finding in findings),
         "\nYour own code was not changed.",
     ]
     return nbformat.v4.new_markdown_cell("\n".join(lines), id="note-on-this-file", metadata={"bnlab": {"note": True}})
+
+
+def _refuse_links(path: Path) -> None:
+    """Raise where a submission's notebook, or a folder of it, points elsewhere: it could be someone else's work."""
+    for place in (path, path.parent, path.parent.parent):
+        if place.is_symlink():
+            raise UnreadableNotebook(f"{place.name} is a link, expected the file itself: ask for the file")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise UnreadableNotebook(f"{path.name} is no ordinary file: ask for the file")
+
+
+def _require_reports(notebook: NotebookNode) -> None:
+    """Raise where a test that ran shows no report: nbgrader pays full points for one without a result."""
+    silent = []
+    for cell in notebook.cells:
+        mark = cell.metadata.get("nbgrader", {})
+        if cell.cell_type != "code" or not mark.get("grade") or mark.get("solution"):
+            continue
+        results = [output for output in cell.outputs if output.output_type == "execute_result"]
+        failed = any(output.output_type == "error" for output in cell.outputs)
+        # nbgrader takes the first result for the score, even before an error.
+        if not (all(JSON_MIME in result.data for result in results) if results else failed):
+            silent.append(mark["grade_id"])
+    if silent:
+        raise UnreadableNotebook(
+            f"its test cells showed no report ({', '.join(silent)}): look for code that replaces check, "
+            f"the module checks, or how results are displayed"
+        )
+
+
+def _is_own_file(folder: Path, name: str) -> bool:
+    """Whether `name` is an ordinary file in `folder`, reached through no link inside it."""
+    return (folder / name).is_file() and (folder / name).resolve() == folder.resolve() / name
+
+
+def _files(folder: Path, ignore: list[str]) -> Iterator[str]:
+    """Relative paths of the files in a folder and of its links, less those that nbgrader ignores."""
+    for place, directories, names in os.walk(folder):
+        linked = [name for name in directories if os.path.islink(os.path.join(place, name))]
+        directories[:] = sorted(name for name in directories if not is_ignored(os.path.join(place, name), ignore))
+        for name in sorted(names + linked):
+            path = os.path.join(place, name)
+            if os.path.islink(path) or not is_ignored(path, ignore):
+                yield os.path.relpath(path, folder)
 
 
 def _in_words(error: Exception) -> str:

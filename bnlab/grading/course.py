@@ -78,7 +78,11 @@ def preflight(course: Path, name: str) -> None:
     coursedir = load_course(course)
     check_course(coursedir, name)
     pattern = f"{coursedir.submitted_directory}/*/{name}/*.ipynb"
-    if not any(Path(coursedir.root).glob(pattern)):
+    students = {path.parent.parent.name for path in Path(coursedir.root).glob(pattern)}
+    unusable = sorted(filter(name_problem, students))
+    if unusable and len(unusable) == len(students):  # beside others, autograde leaves them out
+        raise CourseError(f"{unusable[0]!r} in {coursedir.submitted_directory}: {name_problem(unusable[0])}")
+    if not students:
         raise CourseError(
             f"nobody has handed in {name}, there is no {pattern}: collect submissions: nbgrader zip_collect {name}"
         )
@@ -119,6 +123,24 @@ def check_course(coursedir: CourseDirectory, name: str) -> None:
     if name not in known:
         has = f"only {', '.join(known)}" if known else "nor any other"
         raise CourseError(f"the gradebook does not know {name}, {has}: record it: {release_it}")
+
+
+def students_in(coursedir: CourseDirectory) -> list[str]:
+    """Names of the folders (or whatever lies in their place) of those who handed something in, sorted."""
+    submitted = Path(coursedir.root) / coursedir.submitted_directory
+    if not submitted.is_dir():
+        return []
+    return sorted(path.name for path in submitted.iterdir() if not path.name.startswith("."))
+
+
+def name_problem(student: str) -> str:
+    """Why nbgrader can't grade what lies in a folder of this name, or "" where it can."""
+    if not student.isprintable():
+        return "its folder's name has a line break or another character that can't be shown: rename the folder"
+    wild = sorted(set(student) & set("[]*?"))
+    if wild:  # nbgrader searches with the name as a pattern, and finds nothing, or another student's notebook
+        return f"its folder's name has {' '.join(wild)}, which nbgrader takes for a pattern: rename the folder"
+    return ""
 
 
 def assignments_in(db_url: str) -> list[str]:

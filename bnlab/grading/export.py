@@ -13,7 +13,7 @@ from nbgrader.api import Assignment, Grade, Gradebook, MissingEntry, Student, Su
 from nbgrader.plugins import ExportPlugin
 
 from bnlab.grading.autograde import COULD_NOT_GRADE
-from bnlab.grading.course import CourseError, assignments_in
+from bnlab.grading.course import CourseError, assignments_in, name_problem, students_in
 from bnlab.grading.intake import UnreadableNotebook, read_notebook
 
 COLUMNS = (
@@ -25,7 +25,8 @@ QUESTION_COLUMNS = "assignment student_id question score max_score".split()
 class GradesTable(ExportPlugin):
     """Writes ``grades.csv`` (``--to`` names another), and beside it ``grades_by_question.csv``.
 
-    There is a row for every student and assignment. Its `status` is
+    There is a row for every assignment and every student whom the gradebook knows or who has a folder in
+    ``submitted/``. Its `status` is
 
     - ``graded``: `score` counts,
     - ``needs manual grade``: a person has to look first,
@@ -46,10 +47,13 @@ class GradesTable(ExportPlugin):
     def export(self, gradebook: Gradebook) -> None:
         path = Path(self.to or "grades.csv")
         by_question = path.with_name(f"{path.stem}_by_question{path.suffix}")
+        students = list(gradebook.students)
+        known = {student.id for student in students}
+        students += [Student(id=name) for name in students_in(self.parent.coursedir) if name not in known]
         pairs = [
             (assignment, student, _find(gradebook, assignment, student))
             for assignment in gradebook.assignments
-            for student in gradebook.students
+            for student in students
             if _wanted(assignment.name, self.assignment) and _wanted(student.id, self.student)
         ]
         if not pairs:
@@ -60,8 +64,8 @@ class GradesTable(ExportPlugin):
 
     def _row(self, assignment: Assignment, student: Student, submission: SubmittedAssignment | None) -> dict:
         status, remark = status_of(submission)
-        if status == "missing" and any(self._directory("submitted", assignment.name, student.id).glob("*")):
-            status, remark = "not graded yet", f"nbgrader autograde {assignment.name}"
+        if status == "missing":
+            status, remark = self._not_recorded(assignment.name, student.id)
         elif status == "could not grade" and not remark:
             remark = self._reason(assignment, student.id)
         elif status in ("graded", "needs manual grade"):
@@ -84,6 +88,17 @@ class GradesTable(ExportPlugin):
     def _directory(self, step: str, assignment: str, student: str) -> Path:
         coursedir = self.parent.coursedir
         return Path(coursedir.format_path(getattr(coursedir, f"{step}_directory"), student, assignment))
+
+    def _not_recorded(self, assignment: str, student: str) -> tuple[str, str]:
+        """The status of a submission that the gradebook doesn't know, by what lies in its place."""
+        directory = self._directory("submitted", assignment, student)
+        for place in (directory, directory.parent):
+            if place.exists() and not place.is_dir():
+                return "missing", f"{place.name} is a file, expected a folder with the notebook"
+        if not (directory.is_dir() and any(directory.iterdir())):
+            return "missing", ""
+        problem = name_problem(student)
+        return ("could not grade", problem) if problem else ("not graded yet", f"nbgrader autograde {assignment}")
 
     def _reason(self, assignment: Assignment, student: str) -> str:
         """Why a submission has no score though nobody noted it: its notebook has another name, or was never run."""

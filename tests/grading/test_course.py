@@ -85,6 +85,12 @@ def test_what_is_missing_is_named(ready, damage, phrases):
     assert "secret" not in str(caught.value)
 
 
+def test_unusable_names_alone_are_refused(ready):
+    (ready / "submitted" / "amara").rename(ready / "submitted" / "am\nara")
+    with pytest.raises(CourseError, match=r"'am\\nara' in submitted: .* a line break .*: rename the folder"):
+        preflight(ready, NAME)
+
+
 def test_unknown_name_gets_a_suggestion(ready):
     with pytest.raises(CourseError, match="it has ps1_tiny: did you mean ps1_tiny"):
         preflight(ready, "ps1_tinny")
