@@ -175,7 +175,7 @@ def test_the_state_a_student_leaves_behind_does_not_matter(problem_set):
     with np.errstate(all="raise"), np.printoptions(precision=1), warnings.catch_warnings():
         warnings.simplefilter("error")
         after = problem_set.check("moments", lambda x: (x.mean(axis=0), x.var(axis=0, ddof=1)))
-        assert problem_set.check("moments", right).score == 10
+        assert problem_set.check("moments", lambda x: (np.log(np.zeros(1)), right(x))[1]).score == 10
     assert after.score == before.score
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("jupytext", reason="jupytext is not installed: make test installs it")
 
+from bnlab.checks.report import JSON_MIME
 from bnlab.cli import app
 from bnlab.exercises.self_check import self_check
 from bnlab.exercises.source import find_sources
@@ -75,8 +76,15 @@ def test_outputs_of_an_earlier_run_do_not_count(handed_out):
     assert "Its answer cell fails: SyntaxError" in rows[1].message
 
 
-def test_cells_after_the_kernel_died_are_not_run(handed_out):
-    edit(handed_out, lambda cells, _: cells["var-solution"].update(source="import os\nos._exit(1)"))
+def test_cells_after_the_kernel_died_are_not_run_and_what_they_showed_before_does_not_count(handed_out):
+    def change(cells, _):
+        cells["var-solution"].source = "import os\nos._exit(1)"
+        report = {"question": "var", "points": 60, "score": 60, "status": "right", "parts": []}
+        data = {"text/plain": "60", JSON_MIME: report}
+        cells["var"].outputs = [nbformat.v4.new_output("execute_result", data=data, execution_count=7)]
+        cells["var"].execution_count = 7
+
+    edit(handed_out, change)
     found, _, findings = statuses(handed_out)
     assert found == {"mean": ("right", 40), "var": ("not run", 0)}
     assert any("The kernel died" in finding for finding in findings)
