@@ -152,13 +152,13 @@ def test_steps_to_target_is_the_first_evaluation_that_reaches_it():
 
 def test_run_has_every_arm_with_every_activation():
     options = {"learning_rates": (0.5,), **SMALL, "steps": 2}
-    result = ablation.run(seeds=(0,), **options)
+    result = ablation.run_arms(seeds=(0,), **options)
     assert set(result) == {(activation, arm) for activation in ablation.ACTIVATIONS for arm in ablation.ARMS}
     for (activation, arm), one in result.items():
         assert (one.activation, one.arm) == (activation, arm)
         assert one.gamma.shape == one.beta.shape == one.mean.shape == one.std.shape == (1, DEPTH, WIDTH)
     assert result["relu", "neither"].train_loss != result["sigmoid", "neither"].train_loss
-    chosen = ablation.run(seeds=(0,), arms=["neither"], activations=["relu"], **options)
+    chosen = ablation.run_arms(seeds=(0,), arms=["neither"], activations=["relu"], **options)
     assert set(chosen) == {("relu", "neither")}
 
 

@@ -238,7 +238,7 @@ def test_spread_is_median_and_extremes_and_bears_infinities():
 
 
 def test_run_finds_what_the_chapter_says():
-    result = fs.run(seeds=range(5))
+    result = fs.compare(seeds=range(5))
     assert result.kappa("raw").low > 1e6 and result.kappa("standardized").high < 1.5
     assert 20 < result.kappa("min-max").low and result.kappa("min-max").high < 50
     medians = [result.steps(s).median for s in ("raw", "centered", "scaled", "min-max", "standardized")]
@@ -250,7 +250,7 @@ def test_run_finds_what_the_chapter_says():
 
 
 def test_run_is_reproducible_and_adam_is_optional():
-    first, second = (fs.run(seeds=[7], scalings=["min-max"], ranges=SMALL, adam=False) for _ in range(2))
+    first, second = (fs.compare(seeds=[7], scalings=["min-max"], ranges=SMALL, adam=False) for _ in range(2))
     assert first.seeds == (7,) and first.ranges == SMALL and list(first.arms) == ["min-max"]
     assert (first.arms["min-max"].steps == second.arms["min-max"].steps).all()
     assert np.isnan(first.adam_steps("min-max").median)
