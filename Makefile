@@ -24,10 +24,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), the course needs 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,grading,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,grading,frameworks,dev]'
 	@touch $@
 
+# Where the small runs of the experiments are kept; the pages take them up.
+export BNLAB_CACHE ?= $(CURDIR)/_build/experiments
+
 book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out
+	python -m bnlab.experiments run --all --quiet --jobs 2
 	jupyter-book build . $(BOOKFLAGS)
 	@echo "The website: _build/html/index.html     The exercises: _build/exercises/*.zip"
 
@@ -62,7 +66,7 @@ lint: $(INSTALLED)  ## Check style and formatting
 	ruff check . && ruff format --check .
 
 constraints: $(INSTALLED)  ## Renew constraints.txt from the newest versions that pyproject.toml allows
-	$(PYTHON) -m venv _build/fresh && _build/fresh/bin/pip install -q '.[book,grading,dev,fast]'
+	$(PYTHON) -m venv _build/fresh && _build/fresh/bin/pip install -q '.[book,grading,frameworks,dev,fast]'
 	{ sed -n '/^#/p' constraints.txt; _build/fresh/bin/pip freeze | grep -v '^bnlab' | sed 's/+cpu$$//'; } > _build/constraints.txt
 	mv _build/constraints.txt constraints.txt && rm -rf _build/fresh
 

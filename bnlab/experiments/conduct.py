@@ -1,0 +1,359 @@
+"""How an experiment is run: unit by unit, resumable, with its provenance; and how a page takes up a finished run.
+
+An experiment is a module of this package with an `EXPERIMENT`, a `run`, a `plot` and `verdicts`. Its `run` splits the
+work into units and calls `conduct`, which measures each unit that isn't in the journal yet. `recall` gives a page the
+result of the very code that is installed: from the cache, or by running it.
+"""
+
+import ast
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from pkgutil import iter_modules
+from time import perf_counter
+
+from bnlab.experiments.claims import CLAIMS
+from bnlab.experiments.result import Result, Verdict, plain
+
+BUDGETS = ("small", "full")
+PACKAGES = ("numpy", "torch", "scikit-learn")  # whose versions can change a result
+PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What an experiment is about.
+
+    Attributes
+    ----------
+    name : str
+        The name of its module.
+    title : str
+    claims : tuple of str
+        Ids of the claims that it judges.
+    section : str
+        The label of the section of the book that teaches it.
+    fair : str
+        What makes the comparison fair: initialization, optimizer, schedule, and how learning rates were chosen.
+    packages : tuple of str
+        Packages, besides NumPy, torch and scikit-learn, whose versions can change the result.
+    """
+
+    name: str
+    title: str
+    claims: tuple[str, ...]
+    section: str
+    fair: str
+    packages: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        unknown = [claim for claim in self.claims if claim not in CLAIMS]
+        if unknown:
+            raise ValueError(f"{self.name} judges {unknown}, which are no claims: see bnlab.experiments.CLAIMS")
+
+
+class Journal:
+    """Remembers measured units, in a file if it has a path, so that a run that was cut off goes on where it stopped.
+
+    Parameters
+    ----------
+    path : path or None
+        A file of JSON lines, made where it doesn't exist. None keeps everything in memory.
+    advance : callable or None
+        Called as ``advance(done, total)`` after every unit, and once before the first.
+    """
+
+    def __init__(self, path=None, advance: Callable[[int, int], None] | None = None):
+        self.path = None if path is None else Path(path)
+        self.advance = advance or (lambda done, total: None)
+        self.entries = {}
+        if self.path and self.path.exists():
+            for line in self.path.read_text().splitlines():
+                try:
+                    entry = json.loads(line)
+                    self.entries[entry["unit"]] = entry
+                except (json.JSONDecodeError, KeyError):  # the line that was being written when the run was cut off
+                    continue
+
+    def measure(self, unit: dict, compute: Callable[[dict], object]) -> dict:
+        """Return the entry of a unit: {"rows", "seconds"}; compute it if there is none."""
+        key = json.dumps(plain(unit), sort_keys=True)
+        if key not in self.entries:
+            start = perf_counter()
+            rows = compute(unit)
+            rows = [rows] if isinstance(rows, dict) else list(rows)  # a generator does its work here
+            seconds = perf_counter() - start
+            self.entries[key] = {"unit": key, "rows": plain([{**unit, **row} for row in rows]), "seconds": seconds}
+            if self.path:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with self.path.open("a") as file:
+                    file.write(json.dumps(self.entries[key]) + "\n")
+        return self.entries[key]
+
+
+def conduct(
+    experiment: Experiment,
+    units: Iterable[dict],
+    measure: Callable[[dict], dict | list[dict]],
+    *,
+    seeds: Sequence[int],
+    device: str,
+    budget: str,
+    settings: dict | None = None,
+    journal: Journal | None = None,
+) -> Result:
+    """Measure every unit and return the rows, in the order of the units.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    units : iterable of dict
+        What to measure: plain values. A unit should take seconds, not minutes: it is the step of the progress bar and
+        what is lost when a run is cut off.
+    measure : callable
+        ``measure(unit)`` returns a row or yields rows (dictionaries); the unit's own entries are added to each.
+    seeds, device, budget
+        As given to the experiment's `run`.
+    settings : dict
+        What else defines this run, for the record.
+    journal : Journal or None
+        Where finished units are remembered.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    ValueError
+        For a budget that is neither "small" nor "full", no or repeated seeds, or a device that isn't there.
+    """
+    seeds = _checked(seeds, device, budget)
+    journal = journal or Journal()
+    units = list(units)
+    entries = []
+    journal.advance(0, len(units))
+    for done, unit in enumerate(units, start=1):
+        entries.append(journal.measure(unit, measure))
+        journal.advance(done, len(units))
+    result = Result(
+        experiment=experiment.name,
+        budget=budget,
+        device=str(device),
+        seeds=seeds,
+        settings=plain(settings or {}),
+        rows=[row for entry in entries for row in entry["rows"]],
+        seconds=sum(entry["seconds"] for entry in entries),
+        provenance=provenance(experiment, seeds, device, budget),
+    )
+    # as if read from a file: fresh and recalled results can't differ in a type
+    return Result(**{**vars(result), "rows": _through_json(result.rows)})
+
+
+def names() -> list[str]:
+    """Return the names of all experiments, in the alphabet's order."""
+    found = []
+    for module in iter_modules([str(Path(__file__).parent)]):
+        source = (Path(__file__).parent / f"{module.name}.py").read_text() if not module.ispkg else ""
+        if "\nEXPERIMENT = " in source:
+            found.append(module.name)
+    return sorted(found)
+
+
+def find(name: str):
+    """Return the module of an experiment.
+
+    Raises
+    ------
+    ValueError
+        If there is no such experiment.
+    """
+    if name not in names():
+        raise ValueError(f"there is no experiment {name!r}: give one of {', '.join(names())}")
+    return import_module(f"bnlab.experiments.{name}")
+
+
+def recall(name: str, budget: str = "small") -> Result:
+    """Return the result of the installed code with five seeds on the CPU: from the cache, or by running it now.
+
+    The cache is the folder named by the environment variable BNLAB_CACHE, else a folder ``bnlab`` in the user's cache
+    directory. A result is taken from there only if nothing that it was computed with has changed: the source files that
+    the experiment imports, and the versions of Python, NumPy, torch and scikit-learn.
+
+    Parameters
+    ----------
+    name : str
+        An experiment: one of `names()`.
+    budget : {"small", "full"}
+    """
+    module = find(name)
+    path = cached(name, budget)
+    if path.exists():
+        return Result.load(path)
+    journal = Journal(path.with_suffix(".jsonl"))
+    result = module.run(budget=budget, journal=journal)
+    result.save(path)
+    journal.path.unlink(missing_ok=True)
+    return result
+
+
+def recorded(name: str) -> Result | None:
+    """Return the recorded full run, ``book/results/NAME.json``, or None where none has been recorded.
+
+    Pages are executed in ``book/``, tests in the repository's root: the file is looked for from both.
+    """
+    for folder in (Path("results"), Path("book/results")):
+        if (folder / f"{name}.json").exists():
+            return Result.load(folder / f"{name}.json")
+    return None
+
+
+def expect(result: Result, **verdicts: str) -> None:
+    """Stop a page whose printed verdict is no longer the measured one.
+
+    Parameters
+    ----------
+    result : Result
+    **verdicts : str
+        What the page says, as in ``expect(result, C07="conditions")``.
+
+    Raises
+    ------
+    AssertionError
+        If the experiment's verdict differs, or if it has none on the claim.
+    """
+    found: dict[str, Verdict] = {verdict.claim: verdict for verdict in find(result.experiment).verdicts(result)}
+    for claim, printed in verdicts.items():
+        if claim not in found:
+            raise AssertionError(f"{result.experiment} says nothing about {claim}, only about {sorted(found)}")
+        measured = found[claim]
+        if measured.verdict != printed:
+            raise AssertionError(
+                f"the page says {claim} {printed!r}, but {result.experiment} measured {measured.verdict!r}: "
+                f"{measured.number} {measured.what}. Look at the numbers, then change the page or the experiment"
+            )
+
+
+def cached(name: str, budget: str, seeds: Sequence[int] = range(5), device: str = "cpu") -> Path:
+    """Return where the cache has, or would have, a result of the installed code."""
+    folder = os.environ.get("BNLAB_CACHE")
+    if not folder:
+        from platformdirs import user_cache_dir
+
+        folder = user_cache_dir("bnlab")
+    key = json.dumps([fingerprint(name), list(seeds), str(device)])
+    return Path(folder) / f"{name}-{budget}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
+
+
+def fingerprint(name: str) -> str:
+    """Return a hash of what an experiment's numbers depend on: its sources and the versions of what they use."""
+    digest = hashlib.sha256(platform.python_version().encode())
+    for package, number in versions(find(name).EXPERIMENT.packages).items():
+        digest.update(f"{package}=={number}".encode())
+    for path in sorted(_sources(PACKAGE / "experiments" / f"{name}.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions(further: Iterable[str] = ()) -> dict[str, str]:
+    """Return the versions of the packages that can change a result, as far as they are installed."""
+    found = {}
+    for package in (*PACKAGES, *further):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def provenance(experiment: Experiment, seeds: Sequence[int], device: str, budget: str) -> dict:
+    """Return command, commit, date, machine and versions of a run that takes place now."""
+    return {
+        "command": f"python -m bnlab.experiments run {experiment.name} "
+        f"--seeds {len(seeds)} --device {device} --budget {budget}",
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(device),
+        "python": platform.python_version(),
+        **versions(experiment.packages),
+    }
+
+
+def _checked(seeds, device, budget) -> list[int]:
+    if budget not in BUDGETS:
+        raise ValueError(
+            f"the budget is {budget!r}: give 'small' (under a minute) or 'full' (what a results file records)"
+        )
+    seeds = [int(seed) for seed in seeds]
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"the seeds are {seeds}: give at least one, each once; five or more give an honest spread")
+    if str(device) != "cpu":
+        import torch
+
+        try:
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(
+                f"the device {device!r} can't be used here ({str(error).splitlines()[0]}): give 'cpu'"
+            ) from None
+    return seeds
+
+
+def _through_json(rows):
+    from bnlab.experiments.result import _restored
+
+    return _restored(json.loads(json.dumps(plain(rows), allow_nan=False)))
+
+
+def _sources(path: Path, seen: set[Path] | None = None) -> set[Path]:
+    """Return a source file and all files of bnlab that it imports, directly or not."""
+    seen = set() if seen is None else seen
+    if path in seen or not path.exists():
+        return seen
+    seen.add(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            modules = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for module in modules:
+            if module and module.split(".")[0] == "bnlab":
+                inner = PACKAGE.joinpath(*module.split(".")[1:])
+                _sources(inner.with_suffix(".py"), seen)
+                # The experiments' __init__ imports every part of the framework: a run depends on what it names only.
+                if inner != PACKAGE and inner != PACKAGE / "experiments":
+                    _sources(inner / "__init__.py", seen)
+    return seen
+
+
+def _commit() -> str:
+    try:
+        git = ["git", "-C", str(PACKAGE.parent)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "bnlab"], capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown: not run from a repository"
+    return f"{commit} with changes" if changed.strip() else commit
+
+
+def _machine(device) -> str:
+    if str(device).startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    model = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+    return f"{model}, {os.cpu_count()} cores"
