@@ -28,6 +28,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bnlab.experiments.conduct import Experiment, Journal, conduct
+from bnlab.experiments.result import Estimate, Result, Verdict
+
+EXPERIMENT = Experiment(
+    name="feature_scaling",
+    title="Steps to a target on features of different ranges: raw, min-max scaled, standardized",
+    claims=("C01",),
+    section="sec-scaling-experiment",
+    fair="All arms start at the same loss and have the same best loss; gradient descent and Adam, constant rates, each "
+    "scaling and each problem at the best learning rate that a search finds.",
+)
 SCALINGS = ("raw", "centered", "scaled", "min-max", "standardized")
 RANGES = ((0.0, 1.0), (1.0, 1000.0))
 ADAM_LEARNING_RATES = 10.0 ** np.arange(-5, 1.01, 1 / 4)
@@ -377,8 +388,8 @@ class Arm:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What `run` measured.
+class Comparison:
+    """What `compare` measured.
 
     Attributes
     ----------
@@ -414,14 +425,14 @@ class Result:
         return Spread.of(getattr(self.arms[slow], field) / getattr(self.arms[fast], field))
 
 
-def run(
+def compare(
     seeds: Iterable[int] = range(11),
     scalings: Sequence[str] = SCALINGS,
     ranges: Sequence[tuple[float, float]] = RANGES,
     fraction: float = 1e-3,
     m: int = 256,
     adam: bool = True,
-) -> Result:
+) -> Comparison:
     """Measure condition number and steps to the target for every scaling, each at its own best learning rate.
 
     Parameters
@@ -441,7 +452,7 @@ def run(
 
     Returns
     -------
-    Result
+    Comparison
     """
     seeds = tuple(seeds)
     rows: dict[str, list] = {scaling: [] for scaling in scalings}
@@ -450,7 +461,54 @@ def run(
         for scaling in scalings:
             rows[scaling].append(measure(scale(X, scaling), y, fraction, adam))
     arms = {scaling: Arm(scaling, *np.array(row).T) for scaling, row in rows.items()}
-    return Result(seeds, tuple(tuple(r) for r in ranges), fraction, arms)
+    return Comparison(seeds, tuple(tuple(r) for r in ranges), fraction, arms)
+
+
+def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None = None) -> Result:
+    """Measure every scaling on one regression problem per seed; the full budget adds wider and narrower ranges."""
+    highs = {"small": (1000,), "full": (10, 100, 1000)}[budget] if budget in ("small", "full") else ()
+
+    def row(unit):
+        X, y = two_scales(unit["seed"], ranges=((0.0, 1.0), (1.0, unit["high"])))
+        return measure(scale(X, unit["scaling"]), y)._asdict()
+
+    units = [{"seed": seed, "scaling": name, "high": high} for high in highs for name in SCALINGS for seed in seeds]
+    settings = {"fraction": 1e-3, "examples": 256, "adam_max_steps": ADAM_MAX_STEPS}
+    return conduct(
+        EXPERIMENT, units, row, seeds=seeds, device=device, budget=budget, settings=settings, journal=journal
+    )
+
+
+def plot(result: Result):
+    """Draw the steps of every scaling, both optimizers, one dot per seed."""
+    import matplotlib.pyplot as plt
+
+    figure, ax = plt.subplots()
+    for k, (column, name) in enumerate((("steps", "gradient descent"), ("adam_steps", "Adam"))):
+        for j, scaling in enumerate(SCALINGS):
+            steps = result.column(column, scaling=scaling, high=1000)
+            ax.plot(steps, [j + 0.2 * k - 0.1] * len(steps), "os"[k], color=f"C{k}", label=name if j == 0 else None)
+    ax.set(xscale="log", xlabel="steps to the target", yticks=range(len(SCALINGS)), yticklabels=SCALINGS)
+    ax.legend()
+    return figure
+
+
+def verdicts(result: Result) -> list[Verdict]:
+    """Judge C01 by the factor in steps, raw over standardized, seed by seed.
+
+    It holds if the whole interval is above one for gradient descent and for Adam and the two medians are within a
+    factor of ten of each other; with conditions if it is above one for gradient descent, but how much is gained depends
+    on the optimizer; and is refuted otherwise.
+    """
+    factors = {}
+    for column in ("steps", "adam_steps"):
+        raw, standardized = (result.column(column, scaling=name, high=1000) for name in ("raw", "standardized"))
+        factors[column] = Estimate.of(raw / standardized)
+    plain, adam = factors["steps"], factors["adam_steps"]
+    alike = max(plain.median, adam.median) <= 10 * min(plain.median, adam.median)
+    verdict = "refuted" if plain.low <= 1 else "holds" if adam.low > 1 and alike else "conditions"
+    what = "times fewer steps of gradient descent after standardization"
+    return [Verdict("C01", verdict, plain, what, f"With Adam the factor is {adam}.")]
 
 
 # --- the same question for a small network ---------------------------------------------------------------------------

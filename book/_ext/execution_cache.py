@@ -7,6 +7,7 @@ does not look into the chapters: jupyter-cache does.
 """
 
 import hashlib
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,8 @@ def choose_cache(app, config):
     """Point myst-nb at the cache of this fingerprint; a new path also makes Sphinx read every page again."""
     folder = Path(app.outdir).parent / ".jupyter_cache" / fingerprint(Path(app.srcdir))
     config.nb_execution_cache_path = str(folder)
+    # The kernels inherit it: bnlab.experiments.recall looks there for finished runs.
+    os.environ.setdefault("BNLAB_CACHE", str(Path(app.outdir).parent / "experiments"))
 
 
 def setup(app):

@@ -1,0 +1,190 @@
+"""The command ``python -m bnlab.experiments``: list the experiments, run them, print their verdicts.
+
+Exit codes: 0 all is well, 1 an experiment failed or a claim has no experiment, 2 the call was not what it should be.
+"""
+
+import multiprocessing
+import os
+import queue
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bnlab.experiments import CLAIMS, VERDICTS, Journal, Result, find, names, recorded
+from bnlab.experiments.conduct import BUDGETS, cached
+
+app = typer.Typer(
+    help="The experiments behind the claims of the course.", no_args_is_help=True, pretty_exceptions_enable=False
+)
+console = Console()
+complaints = Console(stderr=True)
+
+
+@app.command("list")
+def list_experiments() -> None:
+    """List the experiments with the claims that they judge, then the claims that nothing judges."""
+    table = Table(title="Experiments", title_justify="left")
+    for title in ("name", "claims", "what is asked", "full run recorded"):
+        table.add_column(title)
+    judged = set()
+    for name in names():
+        experiment = find(name).EXPERIMENT
+        judged.update(experiment.claims)
+        full = recorded(name)
+        table.add_row(name, " ".join(experiment.claims), experiment.title, full.provenance["date"][:10] if full else "")
+    console.print(table)
+    missing = [claim for claim in CLAIMS if claim not in judged]
+    if missing:
+        complaints.print(f"No experiment judges {', '.join(missing)}.")
+        raise typer.Exit(1)
+    console.print(f"Each of the {len(CLAIMS)} claims has at least one experiment.")
+
+
+@app.command()
+def run(
+    chosen: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Experiments, as `list` shows.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Run all of them.")] = False,
+    seeds: Annotated[int, typer.Option(help="How many: 0, 1, ... Five or more give an honest spread.", min=1)] = 5,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    budget: Annotated[str, typer.Option(help="small: under a minute. full: what a results file records.")] = "small",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for NAME.json. Default: book/results for full runs; small ones go to the cache only."
+        ),
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for a figure of each, NAME.svg.")] = None,
+    jobs: Annotated[int, typer.Option(help="Experiments at a time; they share the processor's cores.", min=1)] = 1,
+    fresh: Annotated[bool, typer.Option(help="Measure everything again, whatever the cache has.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print no verdicts.")] = False,
+) -> None:
+    """Run experiments and print their verdicts. A run that was cut off goes on where it stopped.
+
+    A result in the cache is taken up if the code and the packages that it was computed with are still the same.
+    """
+    chosen = names() if all_ else list(dict.fromkeys(chosen or []))
+    unknown = [name for name in chosen if name not in names()]
+    if unknown or not chosen:
+        given = f"There is no experiment {', '.join(unknown)}." if unknown else "No experiment was named."
+        _refuse(f"{given} Give --all or some of: {', '.join(names())}")
+    if budget not in BUDGETS:
+        _refuse(f"--budget is {budget!r}: give small or full")
+    if output is None and budget == "full":
+        output = Path("book/results")
+        if not output.is_dir():
+            _refuse(
+                "There is no folder book/results here: call this from the repository's root, or give --output FOLDER"
+            )
+    failed = _run_all(chosen, seeds, device, budget, jobs, fresh)
+    for name in chosen:
+        if name in failed:
+            continue
+        result = Result.load(cached(name, budget, range(seeds), device))
+        if quiet and not output and not plots:
+            continue
+        console.print(f"\n[bold]{name}[/bold]  {result.seconds:.0f} s of measuring", highlight=False)
+        if output:
+            console.print(f"  saved as {result.save(output / f'{name}.json')}", highlight=False)
+        if plots:
+            plots.mkdir(parents=True, exist_ok=True)
+            find(name).plot(result).savefig(plots / f"{name}.svg")
+            console.print(f"  drawn as {plots / f'{name}.svg'}", highlight=False)
+        for verdict in find(name).verdicts(result):
+            console.print(
+                f"  {verdict.claim} {verdict.words}: {verdict.number} {verdict.what}. {verdict.because}",
+                highlight=False,
+            )
+    for name, error in failed.items():
+        complaints.print(
+            f"\n{name} failed; what it had measured is kept, and the same command goes on from there:\n{error}"
+        )
+    raise typer.Exit(1 if failed else 0)
+
+
+def _run_all(chosen, seeds, device, budget, jobs, fresh):
+    """Run experiments, `jobs` at a time, each in a process of its own; return the errors by name."""
+    failed = {}
+    context = multiprocessing.get_context("spawn")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
+        Progress(*columns, console=console) as progress,
+    ):
+        reports = manager.Queue()
+        bars = {name: progress.add_task(name, total=None, start=False) for name in chosen}
+        threads = max(1, (os.cpu_count() or 1) // jobs)
+        futures = {pool.submit(_run_one, name, seeds, device, budget, fresh, threads, reports): name for name in chosen}
+        waiting = dict(futures)
+        while waiting or not reports.empty():
+            try:
+                name, done, total = reports.get(timeout=0.2)
+                if not progress.tasks[bars[name]].started:
+                    progress.start_task(bars[name])
+                progress.update(bars[name], completed=done, total=total)
+            except queue.Empty:
+                pass
+            for future in [future for future in waiting if future.done()]:
+                name = waiting.pop(future)
+                if future.exception():
+                    failed[name] = "".join(traceback.format_exception_only(future.exception()))
+                    failed[name] += str(future.exception().__cause__ or "")
+                progress.stop_task(bars[name])
+    return failed
+
+
+def _run_one(name, seeds, device, budget, fresh, threads, reports):
+    """Run one experiment in this process, unless the cache has it."""
+    path = cached(name, budget, range(seeds), device)
+    part = path.with_suffix(".jsonl")
+    if fresh:
+        path.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+    if path.exists():
+        reports.put((name, 1, 1))
+        return
+    module = find(name)
+    import torch
+
+    torch.set_num_threads(threads)
+    journal = Journal(part, advance=lambda done, total: reports.put((name, done, total)))
+    module.run(seeds=range(seeds), device=device, budget=budget, journal=journal).save(path)
+    part.unlink(missing_ok=True)
+
+
+@app.command()
+def verdicts(
+    budget: Annotated[str, typer.Option(help="small: from the cache, or run now. full: the recorded runs.")] = "small",
+) -> None:
+    """Print the verdict on every claim, as the page The verdicts has it."""
+    from bnlab.experiments.verdicts import collect
+
+    if budget not in BUDGETS:
+        _refuse(f"--budget is {budget!r}: give small or full")
+    shown = Table(title="The verdicts", title_justify="left", show_lines=True)
+    for title in ("claim", "verdict", "number", "experiment"):
+        shown.add_column(title)
+    for judgment in collect(budget):
+        numbers = [f"{item.verdict.number} {item.verdict.what}" for item in judgment.evidence]
+        sources = [item.experiment.name for item in judgment.evidence]
+        shown.add_row(judgment.claim, VERDICTS[judgment.verdict], "\n".join(numbers), "\n".join(sources))
+    console.print(shown)
+
+
+def _refuse(message):
+    complaints.print(message)
+    raise typer.Exit(2)
