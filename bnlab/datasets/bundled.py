@@ -57,7 +57,7 @@ def digits() -> Dataset:
     Returns
     -------
     Dataset
-        x of shape (N, 64), in [0, 1] (grey levels divided by 16).
+        x of shape (N, 64), in [0, 1] (gray levels divided by 16).
 
     Raises
     ------
@@ -77,7 +77,7 @@ def digits() -> Dataset:
 
 
 def fashion(n_train: int = 5000, n_test: int = 1000) -> Dataset:
-    """Load the shipped part of Fashion-MNIST: 28x28 grey images of clothes in 10 classes.
+    """Load the shipped part of Fashion-MNIST: 28x28 gray images of clothes in 10 classes.
 
     It holds the first 1,000 images of each class of the original training set and the first 200 of each class of the
     original test set, in turn: class 0, 1, ..., 9, 0, 1, ... So any prefix is balanced to within one image per class, a
@@ -93,7 +93,7 @@ def fashion(n_train: int = 5000, n_test: int = 1000) -> Dataset:
     Returns
     -------
     Dataset
-        x of shape (N, 1, 28, 28), in [0, 1] (grey levels divided by 255; the background is 0).
+        x of shape (N, 1, 28, 28), in [0, 1] (gray levels divided by 255; the background is 0).
 
     Raises
     ------
@@ -142,7 +142,7 @@ def mnist1d() -> Dataset:
 
     References
     ----------
-    Greydanus and Kobak (2024), Scaling Down Deep Learning with MNIST-1D, ICML.
+    Graydanus and Kobak (2024), Scaling Down Deep Learning with MNIST-1D, ICML.
     """
     generator = _import("mnist1d.data", "mnist1d>=0.0.2", "mnist1d()")
     with _random_states_kept():

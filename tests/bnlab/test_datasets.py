@@ -337,7 +337,7 @@ def folders(tmp_path):
     for name, shape in (("cat/b.png", (40, 60, 3)), ("cat/a.JPG", (300, 280, 3)), ("dog/deep/c.png", (64, 64, 3))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
-    Image.fromarray(np.full((50, 50), 128, np.uint8)).save(tmp_path / "cat" / "grey.png")
+    Image.fromarray(np.full((50, 50), 128, np.uint8)).save(tmp_path / "cat" / "gray.png")
     (tmp_path / "cat" / "notes.txt").write_text("not an image")
     (tmp_path / "cat" / "._b.png").write_text("what macOS leaves behind")
     (tmp_path / ".cache").mkdir()
@@ -350,7 +350,7 @@ def test_image_folder_lists_classes_and_images(folders):
     assert [(path.name, label) for path, label in data.samples] == [
         ("a.JPG", 0),
         ("b.png", 0),
-        ("grey.png", 0),
+        ("gray.png", 0),
         ("c.png", 1),
     ]
 
@@ -361,9 +361,9 @@ def test_an_image_comes_out_as_imagenets_evaluation_wants_it(folders):
     data = datasets.image_folder(folders, size=24, resize=32)
     for image, label in (data[0], data[1], data[3]):
         assert image.shape == (3, 24, 24) and image.dtype == torch.float32 and isinstance(label, int)
-    grey, _ = data[2]
+    gray, _ = data[2]
     np.testing.assert_allclose(
-        grey.numpy().transpose(1, 2, 0), np.broadcast_to((128 / 255 - MEAN) / STD, (24, 24, 3)), atol=1e-6
+        gray.numpy().transpose(1, 2, 0), np.broadcast_to((128 / 255 - MEAN) / STD, (24, 24, 3)), atol=1e-6
     )
 
 
@@ -383,9 +383,9 @@ def test_a_resized_ramp_stays_a_ramp(tmp_path):
     (tmp_path / "only").mkdir()
     ramp = np.broadcast_to(np.uint8(np.arange(0, 240, 2))[None, :, None], (60, 120, 3))
     Image.fromarray(np.ascontiguousarray(ramp)).save(tmp_path / "only" / "x.png")
-    image, _ = datasets.image_folder(tmp_path, size=20, resize=30)[0]  # 60 x 120 becomes 30 x 60: 4 grey levels a pixel
+    image, _ = datasets.image_folder(tmp_path, size=20, resize=30)[0]  # 60 x 120 becomes 30 x 60: 4 gray levels a pixel
     levels = (image.numpy().transpose(1, 2, 0) * STD + MEAN)[..., 0] * 255
-    np.testing.assert_allclose(np.diff(levels, axis=1), 4, atol=1.1)  # whole grey levels
+    np.testing.assert_allclose(np.diff(levels, axis=1), 4, atol=1.1)  # whole gray levels
     np.testing.assert_allclose(levels[0, 0], 2 * (2 * 20 + 0.5), atol=1.1)  # pixel 20 covers columns 40 and 41
 
 
