@@ -155,7 +155,7 @@ class Result:
         """Return the rows whose columns have the values given, as in ``select(arm="bn", depth=8)``."""
         return [row for row in self.rows if all(key in row and row[key] == value for key, value in where.items())]
 
-    def column(self, name: str, **where) -> np.ndarray:
+    def column(self, name: str, /, **where) -> np.ndarray:
         """Return one column of the selected rows as an array, in the order of the rows.
 
         Raises
