@@ -153,7 +153,9 @@ class Ensemble:
                 h = see("y", layer, self._normalized(see("h", layer, self.activation(h)), layer, training))
         return self._linear(h, len(self.weights) - 1)
 
-    __call__ = forward
+    def __call__(self, *args, **options):
+        """Call `forward`, also that of a subclass."""
+        return self.forward(*args, **options)
 
     @torch.no_grad()
     def calibrate(self, x: torch.Tensor) -> None:

@@ -223,7 +223,10 @@ def recorded(name: str) -> Result | None:
 
 
 def expect(result: Result, **verdicts: str) -> None:
-    """Stop a page whose printed verdict is no longer the measured one.
+    """See to it that a page's printed verdict is the measured one.
+
+    Where it isn't, a build with the environment variable CI stops. Elsewhere, on a machine whose rounding tips a close
+    verdict, the page shows a box that says so, and the build goes on: a reader's build should not fail for that.
 
     Parameters
     ----------
@@ -234,7 +237,7 @@ def expect(result: Result, **verdicts: str) -> None:
     Raises
     ------
     AssertionError
-        If the experiment's verdict differs, or if it has none on the claim.
+        If the experiment has no verdict on the claim; where CI is set, also if the verdict differs.
     """
     found: dict[str, Verdict] = {verdict.claim: verdict for verdict in find(result.experiment).verdicts(result)}
     for claim, printed in verdicts.items():
@@ -242,9 +245,18 @@ def expect(result: Result, **verdicts: str) -> None:
             raise AssertionError(f"{result.experiment} says nothing about {claim}, only about {sorted(found)}")
         measured = found[claim]
         if measured.verdict != printed:
-            raise AssertionError(
-                f"the page says {claim} {printed!r}, but {result.experiment} measured {measured.verdict!r}: "
-                f"{measured.number} {measured.what}. Look at the numbers, then change the page or the experiment"
+            if os.environ.get("CI"):
+                raise AssertionError(
+                    f"the page says {claim} {printed!r}, but {result.experiment} measured {measured.verdict!r}: "
+                    f"{measured.number} {measured.what}. Look at the numbers, then change the page or the experiment"
+                )
+            from IPython.display import Markdown, display
+
+            display(
+                Markdown(
+                    f"```{{warning}}\nOn the machine that built this page, {claim} came out as "
+                    f"**{measured.words}**: {measured.number} {measured.what}.\n```"
+                )
             )
 
 

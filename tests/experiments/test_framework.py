@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from bnlab.experiments import (
@@ -253,13 +254,25 @@ def test_recall_runs_once(monkeypatch, tmp_path):
     assert [path.suffix for path in tmp_path.iterdir()] == [".json"]  # the journal is gone
 
 
-def test_expect_stops_a_page_whose_verdict_drifted():
+def test_expect_stops_a_page_whose_verdict_drifted(monkeypatch):
+    monkeypatch.setenv("CI", "true")
     result = find("transform_anatomy").run(seeds=range(2))
     expect(result, C12="holds", C14="holds")
     with pytest.raises(AssertionError, match=r"the page says C12 'refuted'.*measured 'holds'"):
         expect(result, C12="refuted")
     with pytest.raises(AssertionError, match="says nothing about C07"):
         expect(result, C07="holds")
+
+
+def test_a_readers_build_goes_on_and_says_what_came_out(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    result = find("transform_anatomy").run(seeds=range(2))
+    expect(result, C12="holds")
+    assert not shown
+    expect(result, C12="refuted")
+    assert "C12 came out as **holds**" in shown[0].data
 
 
 # --- every experiment, without running it ----------------------------------------------------------------------------
@@ -287,8 +300,9 @@ def test_ids_of_claims_are_those_of_the_course():
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
-def test_list_names_every_experiment():
-    shown = CliRunner().invoke(cli.app, ["list"], terminal_width=200)
+def test_list_names_every_experiment(monkeypatch):
+    monkeypatch.setattr(cli, "console", Console(width=200))
+    shown = CliRunner().invoke(cli.app, ["list"])
     assert shown.exit_code == 0, shown.output
     assert all(name in shown.output for name in names())
 
