@@ -8,7 +8,8 @@
 
 Each one hooks into the layers on entry and leaves no trace on exit, even after an error. What is recorded are moments
 and norms, not the activations themselves, so a long run fits in memory. A step is one forward pass of the whole model
-in training mode; passes in evaluation mode aren't recorded.
+in training mode; passes in evaluation mode aren't recorded. A layer that a step calls several times has several entries
+for it.
 
 What this isn't: a profiler, or a place for training (`bnlab.training`).
 """
@@ -124,7 +125,8 @@ def record_gradients(model: nn.Module, layers: Iterable[str] | None = None) -> I
     handles = [*_counted(model, record), *(m.register_forward_hook(watch_output(name)) for name, m in modules)]
     for name, module in modules:
         weight = getattr(module, "weight", None)
-        if isinstance(weight, torch.Tensor) and weight.requires_grad:
+        # a parametrized weight is computed anew in every step: it isn't a leaf, and has no gradient to record
+        if isinstance(weight, torch.Tensor) and weight.requires_grad and weight.is_leaf:
 
             def after(parameter, name=name):
                 if model.training:
@@ -157,6 +159,9 @@ def record_running_statistics(model: nn.Module, layers: Iterable[str] | None = N
         If the model has no such layer.
     """
     record, modules = _choose(model, layers, BATCH_NORMS)
+    others = [name for name, module in modules if not isinstance(module, BATCH_NORMS)]
+    if others:
+        raise ValueError(f"{others} have no running statistics: name batch normalization layers only")
     modules = [(name, module) for name, module in modules if module.running_mean is not None]
     if not modules:
         raise ValueError("no layer tracks running statistics: build them with track_running_stats=True")
@@ -205,7 +210,8 @@ def _choose(model, layers, kinds):
         unknown = [name for name in layers if name not in modules]
         if unknown or not layers:
             known = ", ".join(name for name in modules if name)
-            raise ValueError(f"the layers given are {layers}, of which {unknown} don't exist: give some of {known}")
+            given = f"the layers {unknown} don't exist" if unknown else "no layers were given"
+            raise ValueError(f"{given}: give some of {known}")
         chosen = [(name, modules[name]) for name in layers]
     return Record(name for name, _ in chosen), chosen
 

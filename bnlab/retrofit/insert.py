@@ -9,8 +9,8 @@ from bnlab.retrofit.calibration import ChannelMoments, check_finite, stream
 from bnlab.retrofit.structure import (
     NORMS,
     Normalized,
+    check_model,
     clone,
-    is_lazy,
     is_plain_sequential,
     kind,
     places,
@@ -59,18 +59,18 @@ def insert_batch_norm(model, calibration_data, *, layers=None, eps=1e-5, momentu
     ------
     ValueError
         No layers to treat, an unknown name, a layer that the calibration data never reach or that is called without
-        being run (such as the output projection of `torch.nn.MultiheadAttention`), a layer that waits for its first
+        being run (such as the output projection of `torch.nn.MultiheadAttention`), any layer that waits for its first
         input, a quantized layer, no data, NaN or inf in them or in a layer's output, a single value per channel, a
         linear layer whose features aren't axis 1.
     TypeError
         A name of a module that isn't a convolution or linear layer; data or batches of an unknown form; a model that
-        can't be copied.
+        is none, was made by torch.jit or can't be copied.
 
     Notes
     -----
-    The calibration runs in evaluation mode and without gradients, on a copy that shares the model's tensors, so modes,
-    hooks and statistics of the model stay what they are, whatever happens. The model need not be traceable: hooks tell
-    which layers run. (A `torch.fx` graph would freeze ``if self.training`` and lose the model's class.)
+    The calibration runs in evaluation mode and without gradients, on a copy that shares the model's parameters, so
+    modes, hooks and buffers of the model stay what they are, whatever happens. The model need not be traceable: hooks
+    tell which layers run. (A `torch.fx` graph would freeze ``if self.training`` and lose the model's class.)
 
     A layer that is called several times, or is registered under several names, gets one BN with the statistics of all
     calls together. In evaluation that is as exact; in training each call normalizes by its own batch.
@@ -98,8 +98,9 @@ def insert_batch_norm(model, calibration_data, *, layers=None, eps=1e-5, momentu
     >>> torch.allclose(normalized(x), model(x), rtol=0, atol=1e-6)
     True
     """
-    if not eps > 0:
-        raise ValueError(f"eps is {eps}, expected a positive number: constant channels are divided by its root")
+    check_model(model)
+    if not 0 < eps < float("inf"):
+        raise ValueError(f"eps is {eps}, expected a positive, finite number: constant channels are divided by its root")
     names = _choose(model, layers)
     moments, dtypes, calls = _calibrate(model, names, calibration_data, forward)
     new = clone(model)
@@ -139,8 +140,6 @@ def _choose(model, layers):
         if _is_layer(layer):
             if kind(layer) is None:
                 raise ValueError(f"{name!r} is a quantized {type(layer).__name__}: insert before quantizing the model")
-            if is_lazy(layer):
-                raise ValueError(f"{name!r} is {type(layer).__name__}: run the model once, so that it knows its shapes")
             names.setdefault(layer, name)
     if not names:
         raise ValueError(f"this {type(model).__name__} has no convolution or linear layer to normalize")

@@ -4,7 +4,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bnlab.retrofit.calibration import ChannelMoments, check_finite, stream
-from bnlab.retrofit.structure import twin
+from bnlab.retrofit.structure import check_model, twin
 
 
 def recalibrate(model, data, *, forward=None):
@@ -32,18 +32,19 @@ def recalibrate(model, data, *, forward=None):
     Raises
     ------
     ValueError
-        No BN layer with running statistics, none that the data reach, no data, NaN or inf in them or on the way, or a
-        batch with one value per channel. The model is then as it was.
+        No BN layer with running statistics, none that the data reach, no data, NaN or inf in them or on the way, a
+        batch with one value per channel, statistics too large for their dtype, or a layer that waits for its first
+        input. The model is then as it was.
     TypeError
-        Data or batches of an unknown form; a model that can't be copied.
+        Data or batches of an unknown form; a model that is none, was made by torch.jit or can't be copied.
 
     Notes
     -----
     One pass. BN layers normalize by the batch, as in training; all other layers are in evaluation mode, so dropout is
     off. Each BN layer's mean and variance are those of all its inputs over all batches, joined exactly (not averaged
     over batches), the variance unbiased. A layer that is called several times gets the statistics of all calls. One
-    that is never called keeps what it has. The pass runs on a copy that shares the weights, so modes, momentum and
-    hooks of the model are not touched.
+    that is never called keeps what it has. The pass runs on a copy that shares the parameters, so modes, momentum,
+    hooks and other buffers of the model are not touched.
 
     References
     ----------
@@ -57,6 +58,7 @@ def recalibrate(model, data, *, forward=None):
     >>> model[0].running_mean, model[0].running_var
     (tensor([3.]), tensor([4.6667]))
     """
+    check_model(model)
     run = twin(model).eval()
     pairs = {
         name: (layer, run.get_submodule(name))
@@ -70,15 +72,15 @@ def recalibrate(model, data, *, forward=None):
     moments = {name: ChannelMoments() for name in pairs}
 
     def observe(name):
-        def hook(layer, args):
-            moments[name].add(args[0])
+        def hook(layer, args, kwargs):
+            moments[name].add(args[0] if args else kwargs["input"])
 
         return hook
 
     for name, (_, layer) in pairs.items():
         layer.train()
-        layer.track_running_stats = False  # normalize by the batch and leave the running statistics, which are shared
-        layer.register_forward_pre_hook(observe(name))
+        layer.track_running_stats = False  # normalize by the batch and leave the running statistics
+        layer.register_forward_pre_hook(observe(name), with_kwargs=True)
 
     def check(number):
         for name, seen in moments.items():
@@ -89,6 +91,10 @@ def recalibrate(model, data, *, forward=None):
     seen = {name: m for name, m in moments.items() if m.batches}
     if not seen:
         raise ValueError("the data reach no batch normalization layer: is forward the function that runs the model?")
+    for name, m in seen.items():
+        dtype = pairs[name][0].running_var.dtype
+        if not torch.isfinite(torch.stack([m.mean, m.unbiased_var]).to(dtype)).all():
+            raise ValueError(f"the mean or variance of the input of {name!r} is too large for {dtype}: scale the data")
     with torch.no_grad():
         for name, m in seen.items():
             layer = pairs[name][0]

@@ -6,7 +6,6 @@ What this isn't: a public interface. `Normalized` alone is seen from outside.
 import copy
 import inspect
 from collections import Counter
-from itertools import chain
 
 import torch
 from torch import fx, nn
@@ -63,15 +62,32 @@ def is_lazy(module):
     return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
 
 
+def check_model(model):
+    """Refuse what isn't a model, or one whose layers can't be seen or don't know their shapes yet.
+
+    Raises
+    ------
+    TypeError, ValueError
+    """
+    if not isinstance(model, nn.Module):
+        given = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"the model is {given}, expected a torch.nn.Module: the network itself, not its weights")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TypeError(f"the model is {type(model).__name__}, made by torch.jit: give the model it was made from")
+    for name, module in model.named_modules():
+        if is_lazy(module):
+            raise ValueError(f"{name!r} is {type(module).__name__}: run the model once, so that it knows its shapes")
+
+
 def twin(model):
-    """Copy the modules of a model but share its tensors: to run it with hooks and modes that it never sees.
+    """Copy a model but share its parameters: to run it with hooks, modes, buffers that the model never sees.
 
     Raises
     ------
     TypeError
         If the model holds something that can't be copied.
     """
-    return _copy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
+    return _copy(model, {id(parameter): parameter for parameter in model.parameters()})
 
 
 def clone(model):
@@ -171,20 +187,16 @@ class Wiring:
 
     def __init__(self, model):
         self.nodes, self.module_at, self.calls, self.read = {}, {}, Counter(), set()
-        modes = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            self._opaque = set()
-            graphs = {model: self._trace(model)}
-            if graphs[model] is None:
-                graphs = self._bottom_up(model)
-        finally:
-            for module, mode in modes:
-                module.training = mode
-        self.opaque = list(self._opaque)
-        if model not in self._opaque:
+        run = twin(model).eval()  # tracing runs its forward, which may leave something behind
+        self._original = dict(zip(run.modules(), model.modules(), strict=True))
+        self._opaque = set()
+        graphs = {run: self._trace(run)}
+        if graphs[run] is None:
+            graphs = self._bottom_up(run)
+        self.opaque = [self._original[box] for box in self._opaque]
+        if run not in self._opaque:
             self.calls[model] = 1
-        self._collect(model, graphs)
+        self._collect(run, graphs)
 
     def _trace(self, module):
         tracer = _Tracer(self._opaque)
@@ -212,10 +224,10 @@ class Wiring:
         """Take up the largest graphs: that of `module`, or those of its children where it has none."""
         if graphs.get(module) is not None:
             graph, calls = graphs[module]
-            self.calls.update(calls)
+            self.calls.update({self._original[called]: times for called, times in calls.items()})
             for node in graph.nodes:
                 if node.op == "call_module":
-                    called = module.get_submodule(node.target)
+                    called = self._original[module.get_submodule(node.target)]
                     self.module_at[node] = called
                     self.nodes.setdefault(called, []).append(node)
                 elif node.op == "get_attr":

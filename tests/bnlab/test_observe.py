@@ -82,7 +82,7 @@ def test_hooks_go_even_after_an_error(record):
 def test_unknown_layers_and_quantities_are_named():
     model = network()
     with (
-        pytest.raises(ValueError, match=r"\['nose'\] don't exist: give some of 0, 1, 2, 3, 4"),
+        pytest.raises(ValueError, match=r"layers \['nose'\] don't exist: give some of 0, 1, 2, 3, 4"),
         record_activations(model, ["nose"]),
     ):
         pass
@@ -95,3 +95,19 @@ def test_unknown_layers_and_quantities_are_named():
         model(torch.randn(4, 2, 6, 6))
     with pytest.raises(KeyError, match="nothing was recorded"):
         seen["0", "speed"]
+
+
+def test_a_parametrized_weight_is_passed_over_and_no_hook_stays():
+    model = nn.Sequential(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
+    with record_gradients(model) as seen:
+        model(torch.randn(4, 3)).sum().backward()
+    assert seen["0", "output"].shape == (1,)
+    assert hooks(model) == 0
+
+
+def test_only_batch_normalization_has_running_statistics():
+    with (
+        pytest.raises(ValueError, match=r"\['0'\] have no running statistics"),
+        record_running_statistics(network(), ["0"]),
+    ):
+        pass

@@ -142,6 +142,9 @@ def test_truncated_renamed_and_foreign_files_are_refused(tmp_path, torch_state, 
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="holds list, expected a state_dict"):
         pretrained.convert(tmp_path / "list.pth")
+    torch.save({0: torch.zeros(3)}, tmp_path / "numbers.pth")
+    with pytest.raises(CheckpointError, match="holds dict, expected a state_dict"):
+        pretrained.convert(tmp_path / "numbers.pth")
     with pytest.raises(FileNotFoundError, match="pretrained fetch"):
         pretrained.convert(tmp_path / "absent.pth")
 
@@ -185,6 +188,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_does_not(tmp_path, trusted,
         (pickle.dumps({"a": np.array(["text"])}), "holds ndarray at a, expected dicts of float arrays"),
         (pickle.dumps({"a": {"b": [1.0]}}), "holds list at a.b"),
         (pickle.dumps(np.zeros(3)), "holds ndarray at its root"),
+        (b"\x80\x04}\x94\x8c\x01ah\x00s.", "nests more than 20 dicts"),  # {"a": itself}
     ],
 )
 def test_only_float_arrays_come_out_of_a_pickle(content, message):

@@ -3,6 +3,7 @@
 import copy
 import gc
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch.nn.parameter import is_lazy  # noqa: E402
 from torch.nn.utils import fusion, parametrizations  # noqa: E402
 
 import bnlab  # noqa: E402
+from bnlab import relatives  # noqa: E402
 from bnlab.models import MLP, VGG, small_vgg  # noqa: E402
 from bnlab.retrofit import Normalized, fold_batch_norm, insert_batch_norm, recalibrate  # noqa: E402
 from bnlab.retrofit.calibration import CHUNK, ChannelMoments  # noqa: E402
@@ -357,6 +359,11 @@ BAD = {
     "a layer nobody reaches": (lambda: nn.ModuleDict({"a": nn.Linear(3, 2)}), None, "'a' was never called"),
     "attention": (Attention, torch.randn(5, 2, 4), "'inner.out_proj' was never called"),
     "lazy": (lambda: nn.Sequential(nn.LazyLinear(3)), torch.randn(4, 3), "'0' is LazyLinear: run the model once"),
+    "lazy, and not chosen": (
+        lambda: nn.Sequential(nn.Linear(3, 2), nn.LazyBatchNorm1d()),
+        torch.randn(4, 3),
+        r"'1.1' is LazyBatchNorm1d: run the model once",
+    ),
     "a string": (lambda: nn.Linear(3, 2), ["abc"], "batch 0 is str"),
     "a number": (lambda: nn.Linear(3, 2), 7, "int, which can't be iterated over"),
 }
@@ -403,6 +410,84 @@ def test_quantized_and_recurrent_layers_and_models_that_cannot_be_copied_are_ref
     model.cache = model(torch.randn(1, 3))  # a tensor with a graph
     with pytest.raises(TypeError, match="this Linear can't be copied"):
         insert_batch_norm(model, torch.randn(4, 3))
+
+
+NO_MODELS = {
+    "nothing": (lambda: None, "is NoneType, expected a torch.nn.Module"),
+    "a state_dict": (lambda: nn.Linear(3, 2).state_dict(), "is OrderedDict, expected .* not its weights"),
+    "a class": (lambda: nn.Linear, "is the class Linear, expected"),
+    "scripted": (
+        lambda: torch.jit.script(nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)).eval()),
+        "is RecursiveScriptModule, made by torch.jit: give the model it was made from",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("case", NO_MODELS)
+def test_what_is_no_model_or_hides_its_layers_is_refused(case):
+    make, message = NO_MODELS[case]
+    model = make()
+    for call in (insert_batch_norm, recalibrate, lambda model, x: fold_batch_norm(model)):
+        with pytest.raises(TypeError, match=message):
+            call(model, torch.randn(4, 3))
+
+
+class Busy(nn.Module):
+    """Its forward leaves something behind, in evaluation, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 2)
+        self.norm = moved(nn.BatchNorm1d(3))
+        self.register_buffer("calls", torch.zeros(()))
+        self.last = None
+
+    def forward(self, x):
+        self.calls += 1
+        self.last = x
+        return self.norm(input=self.conv(x))
+
+
+def test_a_forward_that_changes_buffers_changes_neither_the_model_nor_the_copy():
+    model, x = Busy().eval(), torch.randn(4, 2, 5)
+    before = Snapshot(model)
+    for copied in (insert_batch_norm(model, x, layers=["conv"]), fold_batch_norm(model)):
+        assert copied.calls == 0 and copied.last is None
+    with pytest.raises(ValueError, match="NaN"):
+        recalibrate(model, [x, x * torch.nan])
+    assert before.unchanged() and model.last is None
+    recalibrate(model, x)  # the norm gets its input by name
+    np.testing.assert_allclose(model.norm.running_mean, model.conv(x).detach().mean((0, 2)), rtol=1e-4, atol=1e-6)
+    assert model.calls == 0
+
+
+class Routed(nn.Module):
+    """Each example goes to one of two layers, so that a batch may leave one of them without any."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(2, 3), nn.Linear(2, 3)
+
+    def forward(self, x):
+        y, left = x.new_zeros(len(x), 3), x[:, 0] < 0
+        y[left], y[~left] = self.left(x[left]), self.right(x[~left])
+        return y
+
+
+def test_a_layer_that_some_batch_does_not_reach_is_calibrated_on_the_others():
+    model, x = Routed().eval(), torch.randn(40, 2)
+    normalized = insert_batch_norm(model, [x.abs(), x, x.abs()])
+    seen = model.left(x[x[:, 0] < 0]).detach().double()
+    np.testing.assert_allclose(normalized.left[1].running_mean, seen.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(normalized.left[1].running_var, seen.var(0), rtol=1e-5)
+    assert relative(normalized(x), model(x)) < 1e-6
+
+
+@pytest.mark.parametrize("eps", [0, -1e-5, torch.nan, torch.inf])
+def test_eps_is_positive_and_finite(eps):
+    with pytest.raises(ValueError, match=f"eps is {eps}, expected a positive, finite number"):
+        insert_batch_norm(nn.Linear(3, 2), torch.randn(4, 3), eps=eps)
 
 
 def test_parametrized_layers_can_be_normalized_but_not_folded():
@@ -703,6 +788,36 @@ def overridden():
     return nn.Sequential(Doubled(2, 2), moved(nn.BatchNorm1d(2)))
 
 
+class WithReLU(nn.BatchNorm1d):
+    """As networks have it that join a norm and its activation in one layer."""
+
+    def forward(self, x):
+        return super().forward(x).relu()
+
+
+class Standardized(nn.Conv1d):
+    """Normalizes its weights whenever it runs (Qiao et al. 2019), so scaling them does nothing."""
+
+    def _conv_forward(self, x, weight, bias):
+        return super()._conv_forward(x, weight / weight.std((1, 2), keepdim=True), bias)
+
+
+def patched(i):
+    """The forward of one of two layers is replaced on the layer itself."""
+    model = nn.Sequential(nn.Linear(2, 2), moved(nn.BatchNorm1d(2)))
+    model[i].forward = model[i].forward.__func__.__get__(model[i])  # bound anew: nothing to refuse
+    fold_batch_norm(model.eval())
+    model[i].forward = lambda x: x.abs()
+    return model
+
+
+def watched():
+    """A hook on an Identity sees what comes out of the layer."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Identity(), moved(nn.BatchNorm1d(2)))
+    model[1].register_forward_hook(lambda module, args, y: y.abs())
+    return model
+
+
 def huge():
     model = nn.Sequential(nn.Linear(2, 2), moved(nn.BatchNorm1d(2, eps=0)))
     model[1].running_var.zero_()
@@ -721,7 +836,18 @@ REFUSED = {
     "no BN": (lambda: nn.Linear(2, 2), "no batch normalization to fold"),
     "hooks": (hooked, "'0' has hooks"),
     "tied": (tied, "'0' shares a parameter with another layer"),
-    "overridden": (overridden, "'0' is Doubled, whose forward isn't that of Linear"),
+    "overridden": (overridden, "'0' is Doubled, whose forward isn't that of torch.nn.Linear"),
+    "a norm with its activation": (
+        lambda: nn.Sequential(nn.Linear(2, 2), moved(WithReLU(2))),
+        "'1': it is WithReLU, whose forward isn't that of a batch normalization",
+    ),
+    "standardized weights": (
+        lambda: nn.Sequential(Standardized(2, 2, 2), moved(nn.BatchNorm1d(2))),
+        "'0' is Standardized, whose _conv_forward isn't that of torch.nn.Conv1d",
+    ),
+    "a layer's own forward": (lambda: patched(0), "'0' is Linear, whose forward isn't that of torch.nn.Linear"),
+    "a norm's own forward": (lambda: patched(1), "'1': it is BatchNorm1d, whose forward isn't"),
+    "a hook in between": (watched, r"its input comes from '1' \(Identity\)"),
     "another axis": (
         lambda: nn.Sequential(nn.Linear(2, 2), moved(nn.BatchNorm2d(2))),
         "BatchNorm2d normalizes another axis than the channels of '0', a Linear",
@@ -743,6 +869,41 @@ def test_what_cannot_be_folded_is_named(case):
     with pytest.raises(ValueError, match=message):
         fold_batch_norm(model)
     assert before.unchanged()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        nn.SyncBatchNorm,
+        bnlab.BatchNorm1d,
+        relatives.SyncBatchNorm,
+        relatives.BatchRenorm1d,
+        partial(relatives.GhostBatchNorm1d, ghost_size=2),
+    ],
+)
+def test_the_relatives_fold_as_batch_normalization_does(make):
+    model, x = nn.Sequential(nn.Conv1d(2, 3, 2), moved(make(3))).double().eval(), torch.randn(4, 2, 6).double()
+    folded = fold_batch_norm(model)
+    assert len(folded) == 1 and relative(folded(x), model(x)) < 1e-13
+
+
+def test_several_norms_fold_into_a_layer_without_bias():
+    norms = [moved(nn.BatchNorm1d(c)) for c in (2, 3, 3)]
+    model = nn.Sequential(norms[0], nn.Conv1d(2, 3, 2, bias=False), *norms[1:]).double().eval()
+    x = torch.randn(4, 2, 6).double()
+    folded = fold_batch_norm(model)
+    assert len(folded) == 1 and relative(folded(x), model(x)) < 1e-13
+    folded = fold_batch_norm(insert_batch_norm(model, x))  # insertion puts a third one behind the layer
+    assert len(folded) == 1 and relative(folded(x), model(x)) < 1e-13
+
+
+def test_a_normalized_layer_with_a_hook_keeps_it():
+    model, x = nn.ModuleDict({"a": nn.Linear(3, 2)}).eval(), torch.randn(6, 3)
+    normalized = insert_batch_norm(model, x, forward=lambda model, x: model["a"](x))
+    normalized["a"].register_forward_hook(lambda module, args, y: 2 * y)
+    folded = fold_batch_norm(normalized)
+    assert type(folded["a"][1]) is nn.Identity
+    assert relative(folded["a"](x), 2 * model["a"](x)) < 1e-6
 
 
 # Recalibration
@@ -794,4 +955,17 @@ def test_recalibration_says_what_is_wrong():
         recalibrate(model, torch.randn(5, 2), forward=lambda model, x: x)
     with pytest.raises(ValueError, match=r"the input of '0' .*batch 1"):
         recalibrate(model, [torch.randn(5, 2), torch.full((5, 2), torch.nan)], forward=lambda model, x: model(x))
+    assert before.unchanged()
+    half = nn.Sequential(nn.BatchNorm1d(2)).half()
+    before = Snapshot(half)
+    with pytest.raises(ValueError, match=r"input of .0. is too large for torch\.float16"):
+        recalibrate(half, 1000 * torch.randn(50, 2).half())
+    assert before.unchanged()
+
+
+def test_recalibration_that_fails_leaves_the_statistics_of_batch_renorm_alone():
+    model = nn.Sequential(relatives.BatchRenorm1d(2)).train()
+    before = Snapshot(model)
+    with pytest.raises(ValueError, match="batch 1 holds NaN"):
+        recalibrate(model, [torch.randn(5, 2), torch.full((5, 2), torch.nan)])
     assert before.unchanged()

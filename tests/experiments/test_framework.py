@@ -104,7 +104,7 @@ def _judgment(*words):
         (("holds",), "holds", False),
         (("holds", "holds"), "holds", False),
         (("holds", "refuted"), "conditions", True),
-        (("open", "refuted"), "refuted", True),
+        (("open", "refuted"), "refuted", False),
     ],
 )
 def test_evidence_is_combined(words, verdict, mixed):
@@ -197,6 +197,32 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     assert len(set(measured)) == 10
     assert result.column("value").tolist()[:3] == [1, 2, 3]
     assert progress[0] == (0, 10) and progress[-1] == (10, 10)
+
+
+@pytest.mark.parametrize("line", [b"5\n", b"null\n", b"\xff\xfe\n", b'{"unit": "{}"}\n', b"cut in the mid"])
+def test_a_journal_with_a_line_that_is_none_of_ours_is_read_around(tmp_path, line):
+    path = tmp_path / "toy.jsonl"
+    toy_run(journal=Journal(path))
+    path.write_bytes(line + b"".join(path.read_bytes().splitlines(keepends=True)[:4]) + line)
+    measured = []
+    toy_run(journal=Journal(path), measure=lambda unit: measured.append(unit) or {"value": 1})
+    expected = 7 if line.startswith(b"cut") else 6  # the cut line takes the one it runs into with it
+    assert len(measured) == expected
+    toy_run(journal=Journal(path), measure=lambda unit: pytest.fail("everything had been measured"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_a_broken_result_in_the_cache_is_measured_again(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("BNLAB_CACHE", str(tmp_path))
+    conduct_module.cached("transform_anatomy", "small", range(1)).write_text(content)
+    shown = CliRunner().invoke(cli.app, ["run", "transform_anatomy", "--seeds", "1"])
+    assert shown.exit_code == 0 and "C12 holds" in shown.output
+
+
+def test_a_place_that_cannot_hold_results_is_refused_before_measuring(tmp_path):
+    (tmp_path / "file").write_text("")
+    shown = CliRunner().invoke(cli.app, ["run", "transform_anatomy", "--output", str(tmp_path / "file")])
+    assert shown.exit_code == 2 and "give another one" in " ".join(shown.output.split())
 
 
 def test_rows_may_come_as_a_list_or_from_a_generator():
