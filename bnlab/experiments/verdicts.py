@@ -68,10 +68,12 @@ def collect(budget: str = "small") -> list[Judgment]:
 
 
 def as_markdown(judgments: list[Judgment]) -> str:
-    """Return a MyST table: claim, verdict, numbers with their spread, and where to read, repeat and try it."""
-    lines = ["| Claim | Verdict | Measured | Read, repeat, try |", "|---|---|---|---|"]
+    """Return a MyST table, one row per claim: the verdict, the numbers with their spread, and where to go on.
+
+    It stands in a block of class ``bn-verdicts``, which the site's style sheet turns into cards on a phone.
+    """
+    lines = [":::{div} bn-verdicts", "", "| Claim and verdict | Measured | Read, repeat, try |", "|---|---|---|"]
     for judgment in judgments:
-        words = VERDICTS[judgment.verdict]
         measured = [f"**{e.verdict.number}** {e.verdict.what}. {e.verdict.because}" for e in judgment.evidence]
         if judgment.mixed:
             measured.append("The evidence is mixed.")
@@ -82,13 +84,13 @@ def as_markdown(judgments: list[Judgment]) -> str:
         if judgment.claim in EXERCISES:
             links.append(f"{{ref}}`{EXERCISES[judgment.claim]}`")
         cells = (
-            f"**{judgment.claim}** {CLAIMS[judgment.claim]}",
-            f"{SIGNS[judgment.verdict]} **{words}**",
+            f"**{judgment.claim}** {CLAIMS[judgment.claim]}<br>"
+            f"{SIGNS[judgment.verdict]} **{VERDICTS[judgment.verdict]}**",
             "<br>".join(measured) or "not measured yet",
-            "<br>".join(dict.fromkeys(links)) or "",
+            "<br>".join(dict.fromkeys(links)),
         )
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", ":::"])
 
 
 def plot(judgments: list[Judgment]):

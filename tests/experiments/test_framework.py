@@ -114,7 +114,7 @@ def test_evidence_is_combined(words, verdict, mixed):
 
 def test_table_names_claim_verdict_number_section_and_exercise():
     table = verdicts.as_markdown([_judgment("holds", "refuted")])
-    row = table.splitlines()[2]
+    row = table.splitlines()[4]
     assert CLAIMS["C01"] in row and "holds with conditions" in row and "1.5 (1.5 to 1.5)" in row
     assert "{ref}`sec-toy`" in row and "{ref}`ch-ps1`" in row and "mixed" in row
     assert "not measured yet" in verdicts.as_markdown([_judgment()])
