@@ -176,7 +176,6 @@ def test_empty_batch():
             r"dy has shape \(2, 3\)",
         ),
     ],
-    ids=str,
 )
 def test_bad_input(call, error, message):
     with pytest.raises(error, match=message):
