@@ -41,16 +41,19 @@ def check(
     table = Table(title=f"{problem_set.name}: {notebook.name}", title_justify="left", show_lines=True)
     for title in ("question", "score", "of", "status", "what to look at"):
         table.add_column(title, justify="right" if title in ("score", "of") else "left")
-    colors = {"right": "green", "partly right": "yellow", "not answered": "dim"}
+    colors = {"right": "green", "partly right": "yellow", "not answered": "dim", "by hand": "cyan"}
     for row in rows:
         status = Text(row.status, style=colors.get(row.status, "red"))
-        table.add_row(row.question, f"{row.score:g}", f"{row.points:g}", status, Text(row.message))
+        score = "" if row.question in problem_set.written_answers else f"{row.score:g}"
+        table.add_row(row.question, score, f"{row.points:g}", status, Text(row.message))
     console.print(table)
     score = sum(row.score for row in rows)
-    console.print(f"[bold]{score:g} of {problem_set.points:g} points[/bold]")
+    by_hand = problem_set.points - problem_set.checked_points
+    more = f", and up to {by_hand:g} more for the answers in words" if by_hand else ""
+    console.print(f"[bold]{score:g} of {problem_set.checked_points:g} points[/bold]{more}")
     for finding in findings:
         complaints.print(f"[yellow]The grader will note:[/yellow] {finding}", highlight=False)
-    raise typer.Exit(0 if score == problem_set.points and not findings else 1)
+    raise typer.Exit(0 if score == problem_set.checked_points and not findings else 1)
 
 
 @app.command()
@@ -86,7 +89,10 @@ def verify(
     course: Course = COURSE,
     jobs: Annotated[int | None, typer.Option(help="Processes at once. Default: one per core.", min=1)] = None,
 ) -> None:
-    """Prove the checks: solution and alternatives full, stub 0, every mistake loses exactly what names it."""
+    """Prove the checks: solution and alternatives full, stub 0, every mistake loses exactly what names it.
+
+    Exits with 1 where something is not as it should be.
+    """
     from bnlab.exercises.verify import count
     from bnlab.exercises.verify import verify as run
 
@@ -105,11 +111,44 @@ def verify(
         about = Text(o.about) if not o.complaints else Text("\n".join(o.complaints), style="red")
         table.add_row(o.problem_set, o.submission, f"{o.score:g}", f"{o.points:g}", f"{o.seconds:.2f}", proven, about)
     console.print(table)
+    console.print(_matrix(course, names, outcomes))
     failed = sum(bool(outcome.complaints) for outcome in outcomes)
-    right = sum(outcome.submission.startswith("right_") for outcome in outcomes)
-    wrong = sum(outcome.submission.startswith("wrong_") for outcome in outcomes)
-    console.print(f"{len(outcomes) - failed} of {len(outcomes)} proven ({right} right alternatives, {wrong} mistakes)")
+    kinds = [outcome.kind for outcome in outcomes]
+    console.print(
+        f"{len(outcomes) - failed} of {len(outcomes)} proven ({kinds.count('right')} right alternatives, "
+        f"{kinds.count('wrong')} mistakes, {kinds.count('borrowed')} borrowed answers)"
+    )
     raise typer.Exit(1 if failed else 0)
+
+
+def _matrix(course: Path, names: list[str] | None, outcomes: list) -> Table:
+    """One row per problem set: its points, and how many submissions stand behind each of its functions."""
+    from bnlab.exercises.source import find_sources
+
+    table = Table(title="In short", title_justify="left")
+    table.add_column("problem set")
+    for title in ("functions", "points", "by hand", "right each", "mistakes each", "solved in s", "proven"):
+        table.add_column(title, justify="right")
+    for source in find_sources(course, names):
+        ours = [outcome for outcome in outcomes if outcome.problem_set == source.name]
+        solved = next(outcome.seconds for outcome in ours if outcome.submission == "solution")
+        checked = source.problem_set.checked_points
+        table.add_row(
+            source.name,
+            str(len(source.problem_set.questions)),
+            f"{checked:g}",
+            f"{source.problem_set.points - checked:g}",
+            _spread(source.cover("right")),
+            _spread(source.cover("wrong")),
+            f"{solved:.2f}",
+            f"{sum(not outcome.complaints for outcome in ours)} of {len(ours)}",
+        )
+    return table
+
+
+def _spread(counts: dict[str, int]) -> str:
+    least, most = min(counts.values()), max(counts.values())
+    return str(least) if least == most else f"{least} to {most}"
 
 
 @exercises.command()

@@ -20,16 +20,20 @@ student's own kernel (:class:`InKernel`) and, when it counts, in another process
 student's code. Nothing here needs more than NumPy and the standard library.
 """
 
+from bnlab.checks.borrowed import BATCH_NORMS
 from bnlab.checks.compare import Wrong, agree, holds
-from bnlab.checks.oracle import Failure, Handle, InKernel, Oracle, Reply
+from bnlab.checks.in_kernel import InKernel
+from bnlab.checks.oracle import Failure, Handle, Named, Oracle, Reply
 from bnlab.checks.problem_set import ProblemSet, Question, load_problem_set
 from bnlab.checks.report import PartResult, Report
 from bnlab.checks.student import Student, StudentObject
 
 __all__ = [
+    "BATCH_NORMS",
     "Failure",
     "Handle",
     "InKernel",
+    "Named",
     "Oracle",
     "PartResult",
     "ProblemSet",

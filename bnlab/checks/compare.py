@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from bnlab.checks import tensors
+
 # How far a correct computation may be from the float64 answer, relative to the answer's scale. Wide enough for another
 # order of summation and for a computation in float32, far narrower than any mistake that a check looks for.
-TOLERANCE = {np.dtype(np.float64): 1e-8, np.dtype(np.float32): 2e-4}
+TOLERANCE = {"float64": 1e-8, "float32": 2e-4, "float16": 5e-3, "bfloat16": 4e-2}
 
 
 class Wrong(Exception):
@@ -54,7 +56,7 @@ def agree(
     scale: float | None = None,
     hint: str = "",
 ) -> None:
-    """Raise :class:`Wrong` unless `given` is the array (or number) `expected`, up to rounding.
+    """Raise :class:`Wrong` unless `given` is the array, tensor or number `expected`, up to rounding.
 
     Parameters
     ----------
@@ -62,13 +64,13 @@ def agree(
         What the value is called in the question.
     given : plain data
         What the student's function returned.
-    expected : array_like
-        The right answer, computed in float64.
+    expected : array_like or tensor
+        The right answer, computed in float64. A tensor of one axis or more demands a tensor.
     mistakes : mapping from str to array_like, optional
         What a known mistake would have given, by the hint that names it. The first that matches is shown.
     tolerance : float, optional
         Largest difference allowed, relative to `scale`. By default it follows the dtype of `given`: 1e-8 for float64,
-        2e-4 for float32.
+        2e-4 for float32, 5e-3 for float16, 4e-2 for bfloat16.
     scale : float, optional
         Size of the numbers that the answer was computed from. By default the largest of \\|expected\\|.
     hint : str
@@ -79,12 +81,14 @@ def agree(
     Wrong
         Wrong type, shape or dtype, NaN or infinity, or different values.
     """
-    expected = np.asarray(expected)
+    value = _as_array(name, given, expected, hint)
+    expected = _plain(expected)
     mistakes = mistakes or {}
-    value = _as_array(name, given, expected)
+    if tolerance is None:
+        tolerance = TOLERANCE.get(tensors.dtype_name(given), TOLERANCE["float64"])
 
     def matches(other: Any) -> bool:
-        return value.shape == np.shape(other) and _close(value, np.asarray(other), tolerance, scale)
+        return value.shape == np.shape(other) and _close(value, _plain(other), tolerance, scale)
 
     if matches(expected):
         return
@@ -107,24 +111,31 @@ def agree(
     raise Wrong(message, named or hint)
 
 
-def _as_array(name: str, given: Any, expected: np.ndarray) -> np.ndarray:
-    wanted = "a number" if expected.ndim == 0 else f"a NumPy array of shape {expected.shape}"
+def _plain(value: Any) -> np.ndarray:
+    return tensors.as_array(value) if tensors.is_tensor(value) else np.asarray(value)
+
+
+def _as_array(name: str, given: Any, expected: Any, hint: str) -> np.ndarray:
+    kind = "torch tensor" if tensors.is_tensor(expected) else "NumPy array"
+    expected = _plain(expected)
+    wanted = "a number" if expected.ndim == 0 else f"a {kind} of shape {expected.shape}"
     if given is None:
-        raise Wrong(f"{name} is None, expected {wanted}.", "Does the function return it?")
+        raise Wrong(f"{name} is None, expected {wanted}.", hint or "Does the function return it?")
     is_number = isinstance(given, int | float | np.generic) and not isinstance(given, bool | np.bool_)
-    if not (isinstance(given, np.ndarray) or is_number or _is_numbers(given)):
+    is_tensor = tensors.is_tensor(given)
+    if not (is_tensor or isinstance(given, np.ndarray) or is_number or _is_numbers(given)):
         raise Wrong(f"{name} is a {_type_name(given)}, expected {wanted}.")
-    value = np.asarray(given)
+    if kind == "torch tensor" and expected.ndim and not is_tensor:
+        raise Wrong(f"{name} is a {_type_name(given)}, expected {wanted}.", "Stay in torch: no .numpy(), no .tolist().")
+    value = _plain(given)
     if expected.dtype.kind in "fiu" and value.dtype.kind not in "fiu":
         raise Wrong(f"{name} has dtype {value.dtype}, expected real numbers such as float64.")
-    if value.dtype.kind == "f" and value.dtype.itemsize < 4:
+    if not is_tensor and value.dtype.kind == "f" and value.dtype.itemsize < 4:
         raise Wrong(f"{name} has dtype {value.dtype}, expected float32 or float64.", "float16 keeps three digits only.")
     return value
 
 
-def _close(value: np.ndarray, target: np.ndarray, tolerance: float | None, scale: float | None) -> bool:
-    if tolerance is None:
-        tolerance = TOLERANCE.get(value.dtype, TOLERANCE[np.dtype(np.float64)])
+def _close(value: np.ndarray, target: np.ndarray, tolerance: float, scale: float | None) -> bool:
     finite = np.abs(target[np.isfinite(target)])
     if scale is None:
         scale = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
@@ -134,6 +145,9 @@ def _close(value: np.ndarray, target: np.ndarray, tolerance: float | None, scale
 
 def show(value: Any) -> str:
     """A value in one or a few short lines: small arrays whole, large ones by dtype, shape and range."""
+    if tensors.is_tensor(value):
+        shown = show(tensors.as_array(value))
+        return shown.replace(" array of shape", " tensor of shape").replace("float32", tensors.dtype_name(value), 1)
     if isinstance(value, np.ndarray) and value.ndim:
         if value.size <= 12:
             text = np.array2string(value, precision=5, suppress_small=False, separator=", ", max_line_width=100)

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from bnlab.checks.borrowed import BATCH_NORMS
 from bnlab.checks.compare import Wrong
-from bnlab.checks.oracle import InKernel, Oracle
+from bnlab.checks.in_kernel import InKernel
+from bnlab.checks.oracle import Oracle
 from bnlab.checks.report import PartResult, Report
 from bnlab.checks.student import Student
 
@@ -45,9 +47,13 @@ class Question:
     signature : str
         Such as ``"batch_moments(x) -> mean, var"``. The name is also the `grade_id` of the notebook's test cell.
     points : float
+    borrowed : tuple of str
+        Library functions that would be the answer themselves: a call is reported, and costs nothing.
+    seconds : float
+        Time limit of one call.
     """
 
-    def __init__(self, signature: str, points: float):
+    def __init__(self, signature: str, points: float, borrowed: tuple[str, ...] = BATCH_NORMS, seconds: float = 10.0):
         match = _SIGNATURE.match(signature)
         if match is None:
             raise ValueError(f"signature {signature!r} does not read like 'name(a, b) -> c, d'")
@@ -55,6 +61,8 @@ class Question:
         self.arguments = _names(match["arguments"])
         self.returns = _names(match["returns"])
         self.points = float(points)
+        self.borrowed = borrowed
+        self.seconds = seconds
         self.parts: list[Part] = []
 
     def part(self, name: str, weight: float = 1, *, counts_alone: bool = True) -> Callable[[Callable], Callable]:
@@ -101,14 +109,17 @@ class Question:
         """
         student = Student(oracle, self.name, self.arguments, self.returns)
         results: list[PartResult] = []
+        borrowed: dict[str, None] = {}
         for part in self.parts:
             results.append(self._run(part, student, seed, cases))
+            borrowed |= dict.fromkeys(name for reply in student.replies for name in reply.borrowed)
             if results[-1].final:
                 break
         alone = {part.name for part in self.parts if part.counts_alone}
         if not any(result.passed for result in results if result.name in alone):
             results = [result if result.name in alone else result.withheld() for result in results]
-        return Report(self.name, self.points, tuple(results), weight=sum(part.weight for part in self.parts))
+        weight = sum(part.weight for part in self.parts)
+        return Report(self.name, self.points, tuple(results), weight, tuple(borrowed))
 
     def _run(self, part: Part, student: Student, seed: int, cases: int) -> PartResult:
         student.replies.clear()
@@ -139,24 +150,55 @@ class Question:
 
 
 class ProblemSet:
-    """The questions of one problem set, in the order of its notebook."""
+    """The questions of one problem set, in the order of its notebook.
+
+    Attributes
+    ----------
+    name : str
+    questions : dict of str to Question
+        The graded functions and classes.
+    written_answers : dict of str to float
+        Points of the answers in words, by `grade_id`. A person grades them.
+    module : str
+        Name under which its ``checks.py`` was imported.
+    """
 
     def __init__(self, name: str):
         self.name = name
         self.questions: dict[str, Question] = {}
+        self.written_answers: dict[str, float] = {}
+        self.module = "checks"  # as notebooks import it
 
-    def question(self, signature: str, points: float) -> Question:
+    def question(
+        self, signature: str, points: float, *, borrowed: tuple[str, ...] = BATCH_NORMS, seconds: float = 10.0
+    ) -> Question:
         """Declare a question; see :class:`Question`."""
-        question = Question(signature, points)
+        question = Question(signature, points, borrowed, seconds)
         if question.name in self.questions:
             raise ValueError(f"{self.name} has two questions called {question.name!r}")
         self.questions[question.name] = question
         return question
 
+    def written(self, grade_id: str, points: float) -> None:
+        """Declare an answer in words: a markdown cell of the notebook, graded by a person."""
+        if grade_id in self.written_answers or grade_id in self.questions:
+            raise ValueError(f"{self.name} has two questions called {grade_id!r}")
+        self.written_answers[grade_id] = float(points)
+
+    @property
+    def checked_points(self) -> float:
+        """Points that the checks give."""
+        return sum(question.points for question in self.questions.values())
+
     @property
     def points(self) -> float:
-        """Points of all questions together."""
-        return sum(question.points for question in self.questions.values())
+        """Points of everything: of the checks and of the answers in words."""
+        return self.checked_points + sum(self.written_answers.values())
+
+    def oracle(self, grade_id: str, work: Callable) -> InKernel:
+        """The oracle in front of a piece of work that lives in this process."""
+        question = self.questions[grade_id]
+        return InKernel(work, question.seconds, self.module, question.borrowed)
 
     def check(self, grade_id: str, work: Any) -> Report:
         """Check one answer in the student's own kernel; the last line of a test cell.
@@ -188,7 +230,7 @@ class ProblemSet:
             )
             return Report(question.name, question.points, (failed,), weight=1)
         seed, cases = int(os.environ.get(SEED_VARIABLE, 0)), int(os.environ.get(CASES_VARIABLE, 3))
-        return question.grade(InKernel(work), seed, cases)
+        return question.grade(self.oracle(grade_id, work), seed, cases)
 
 
 def load_problem_set(checks: Path) -> ProblemSet:
@@ -217,6 +259,7 @@ def load_problem_set(checks: Path) -> ProblemSet:
     problem_set = getattr(module, "problem_set", None)
     if not isinstance(problem_set, ProblemSet):
         raise ValueError(f"{checks} declares no problem_set: it needs a line problem_set = ProblemSet(...)")
+    problem_set.module = name
     return problem_set
 
 

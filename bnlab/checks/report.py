@@ -60,12 +60,15 @@ class Report:
         In the order they were run. An unanswered question stops at its first part.
     weight : float
         Sum of the weights of all parts of the question.
+    borrowed : tuple of str
+        Library functions called that would be the answer themselves. They cost nothing; a person decides.
     """
 
     question: str
     points: float
     parts: tuple[PartResult, ...]
     weight: float
+    borrowed: tuple[str, ...] = ()
 
     @property
     def score(self) -> float:
@@ -100,8 +103,19 @@ class Report:
     def to_dict(self) -> dict:
         """The report as plain data, ready for JSON."""
         return {"question": self.question, "points": self.points, "score": self.score, "status": self.status} | {
-            "parts": [asdict(part) | {"warned": list(part.warned)} for part in self.parts]
+            "parts": [asdict(part) | {"warned": list(part.warned)} for part in self.parts],
+            "borrowed": list(self.borrowed),
         }
+
+    @property
+    def borrowed_note(self) -> str:
+        """What to say about borrowed functions, or ""."""
+        if not self.borrowed:
+            return ""
+        return (
+            f"Your code calls {self.borrowed[0]}, which already is the answer. The point of this question "
+            "is to write it yourself. It costs no points here, but your instructor sees it, too."
+        )
 
     def __repr__(self) -> str:
         return f"{self.score:g}"
@@ -113,6 +127,7 @@ class Report:
             if not part.passed:
                 details = [part.message, part.hint and f"Hint: {part.hint}", part.tried and f"Tried: {part.tried}"]
                 lines += [f"       {line}" for text in details if text for line in text.splitlines()]
+        lines += [f"  Note: {self.borrowed_note}"] if self.borrowed else []
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
@@ -133,7 +148,8 @@ class Report:
     def _notes_html(self) -> str:
         printed = next((part.printed for part in self.parts if part.printed), "")
         warned = dict.fromkeys(text for part in self.parts for text in part.warned)
-        notes = [f"Python warned (this costs nothing): {escape(text)}" for text in warned]
+        notes = [escape(self.borrowed_note)] if self.borrowed else []
+        notes += [f"Python warned (this costs nothing): {escape(text)}" for text in warned]
         if printed:
             notes.append(f"Your code printed:{_pre(printed)}")
         return "".join(f"<div style='opacity:.8;margin-top:.4em'>{note}</div>" for note in notes)

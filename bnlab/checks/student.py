@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bnlab.checks import tensors
 from bnlab.checks.compare import Wrong, show
-from bnlab.checks.oracle import Failure, Handle, Oracle, Reply
+from bnlab.checks.oracle import Failure, Handle, Named, Oracle, Reply
 
 
 class Student:
@@ -41,10 +42,59 @@ class Student:
             It raised, returned None, or returned another number of values than promised.
         """
         self.asks(self.name, self.arguments, args, kwargs)
-        value = self._value(self.oracle.call(args, kwargs))
-        if len(self.returns) > 1:
-            return self._several(value)
-        return StudentObject(self, value) if isinstance(value, Handle) else value
+        value = self.receive(self.value_of(self.oracle.call(*sent(args, kwargs))))
+        return self._several(value) if len(self.returns) > 1 else value
+
+    def vjp(self, args: tuple, cotangent: Any, directions: tuple | None = None) -> tuple:
+        """Call the function and go backward through it with torch's autograd.
+
+        Parameters
+        ----------
+        args : tuple
+            Every floating tensor among them becomes a leaf that requires grad.
+        cotangent : tensor, or tuple of tensors and None
+            The gradient of some loss with respect to the returned value (or values).
+        directions : tuple of (tensor or None), optional
+            One per argument. Asks for second derivatives.
+
+        Returns
+        -------
+        value
+            What the function returned.
+        gradients : tuple
+            The gradient with respect to each argument: cotangent times Jacobian. None where there is none.
+        second : tuple
+            Only with `directions`: the gradients of ``sum_i (gradients[i] * directions[i]).sum()`` with respect to
+            each argument and, as the last one, to the (first) cotangent.
+
+        Raises
+        ------
+        Wrong
+            It raised or returned None.
+        """
+        self.asks(self.name, self.arguments, args, {})
+        (plain,), _ = sent((args,), {})
+        return self.receive(self.value_of(self.oracle.vjp(None, plain, cotangent, directions)))
+
+    def make(self, name: str, *args: Any, **kwargs: Any) -> "StudentObject":
+        """Make an object where the student's code lives, by a function or class of the course or a library.
+
+        ``student.make("bnlab.models:small_vgg", width=4)`` is a model to pass to the student's function.
+
+        Parameters
+        ----------
+        name : str
+            See :class:`Named`.
+        """
+        reply = self.oracle.make(Named(name), *sent(args, kwargs))
+        if reply.failure is not None:
+            raise RuntimeError(f"{name} raised {reply.failure.types[0]}: {reply.failure.message}")
+        return StudentObject(self, reply.value, name.rpartition(":")[2])
+
+    @staticmethod
+    def the(name: str) -> Named:
+        """A function or class to pass as an argument: ``student(student.the("checks:cubic"), x)``."""
+        return Named(name)
 
     def changed_by(self, *args: Any, **kwargs: Any) -> tuple[str, ...]:
         """Call the function and name the arguments that it changed in place."""
@@ -61,13 +111,24 @@ class Student:
             The question isn't answered yet or the call never came back: that isn't the error one hopes for.
         """
         self.asks(self.name, self.arguments, args, kwargs)
-        reply = self.oracle.call(args, kwargs)
+        reply = self.oracle.call(*sent(args, kwargs))
         self.replies.append(reply)
         if reply.failure is not None and reply.failure.kind != "raised":
             raise _failed(self.name, reply.failure)
         return reply.failure
 
-    def _value(self, reply: Reply) -> Any:
+    def receive(self, value: Any) -> Any:
+        """The value with objects in the place of handles."""
+        if isinstance(value, Handle):
+            return StudentObject(self, value, self.name)
+        if isinstance(value, tuple | list):
+            return type(value)(self.receive(item) for item in value)
+        if isinstance(value, dict):
+            return {key: self.receive(item) for key, item in value.items()}
+        return value
+
+    def value_of(self, reply: Reply) -> Any:
+        """What was returned; raises :class:`Wrong` where nothing was."""
         self.replies.append(reply)
         if reply.failure is not None:
             raise _failed(self.name, reply.failure)
@@ -111,35 +172,77 @@ class Student:
 
 
 class StudentObject:
-    """An object on the student's side: its methods and attributes, asked for by name."""
+    """An object on the student's side: its methods and attributes, asked for by name.
 
-    def __init__(self, student: Student, handle: Handle):
+    Attributes
+    ----------
+    type_name : str
+    name : str
+        What it is called in messages.
+    """
+
+    def __init__(self, student: Student, handle: Handle, name: str):
         self._student = student
-        self._handle = handle
+        self.handle = handle
         self.type_name = handle.type_name
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call ``object.method(*args, **kwargs)``. None is an answer here: ``fit`` may return nothing."""
         names = tuple(f"argument {i + 1}" if len(args) > 1 else "x" for i in range(len(args)))
-        self._student.asks(f"{self._student.name}.{method}", names, args, kwargs)
-        return self._receive(self._student.oracle.method(self._handle, method, args, kwargs), method)
+        name = self.name if method == "__call__" else f"{self.name}.{method}"
+        self._student.asks(name, names, args, kwargs)
+        return self._receive(self._student.oracle.method(self.handle, method, *sent(args, kwargs)), name)
 
     def get(self, attribute: str) -> Any:
-        """Read ``object.attribute``."""
-        self._student.asks(f"{self._student.name}.{attribute}", (), None, {})
-        return self._receive(self._student.oracle.attribute(self._handle, attribute), attribute)
+        """Read ``object.attribute``; ``"weight.requires_grad"`` reads an attribute of an attribute."""
+        self._student.asks(f"{self.name}.{attribute}", (), None, {})
+        return self._receive(self._student.oracle.attribute(self.handle, attribute), f"{self.name}.{attribute}")
+
+    def vjp(self, args: tuple, cotangent: Any) -> tuple[Any, dict]:
+        """Call the object, a torch module, and go backward through it; see `Student.vjp`.
+
+        Returns
+        -------
+        value
+        gradients : dict
+            By name: of the parameters, and "0", "1", ... for the floating tensors among the arguments.
+        """
+        self._student.asks(self.name, ("x",) if len(args) == 1 else (), args, {})
+        (plain,), _ = sent((args,), {})
+        return self._receive(self._student.oracle.vjp(self.handle, plain, cotangent, None), self.name)
 
     def _receive(self, reply: Reply, name: str) -> Any:
         self._student.replies.append(reply)
         if reply.failure is not None:
-            raise _failed(f"{self._student.name}.{name}", reply.failure)
-        return StudentObject(self._student, reply.value) if isinstance(reply.value, Handle) else reply.value
+            raise _failed(name, reply.failure)
+        return self._student.receive(reply.value)
+
+
+def sent(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """Arguments as an oracle takes them: handles in the place of objects."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, StudentObject):
+            return value.handle
+        if type(value) in (list, tuple):
+            return type(value)(map(plain, value))
+        if type(value) is dict:
+            return {key: plain(item) for key, item in value.items()}
+        return value
+
+    return plain(args), plain(kwargs)
 
 
 def kind_of(value: Any) -> str:
     """The kind of a value in a student's words."""
     if isinstance(value, np.ndarray):
         return f"array of shape {value.shape}"
+    if tensors.is_tensor(value):
+        return f"tensor of shape {tuple(value.shape)}"
     if isinstance(value, StudentObject | Handle):
         return f"object of type {value.type_name}"
     if isinstance(value, float | int | np.generic):

@@ -10,11 +10,47 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from textwrap import dedent
 
 from bnlab.exercises.source import Source, SourceError
 
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # one date for all entries: the same content gives the same zip
+
+README = """\
+# {name}
+
+{functions} functions to write{by_hand}, {points} points. You need Python 3.11 or newer.{torch}
+
+Start, in this folder:
+
+    python3 -m venv .venv
+    source .venv/bin/activate
+    pip install -r requirements.txt
+    jupyter lab {name}.ipynb
+
+On Windows the first two lines are
+
+    python -m venv .venv
+    .venv\\Scripts\\activate
+
+If you have done so for another problem set of this course, activate that environment and skip the rest.
+
+Work: replace each `raise NotImplementedError()` by your code, then run the cell below it. It says what is
+right, what isn't yet, and what the likely mistake is. Points are given part by part.
+
+Before you hand in, save, open a second terminal in this folder, activate the environment there too, and run the
+whole notebook once from top to bottom, as the grader will:
+
+    bnlab check {name}.ipynb
+
+Hand in the file {name}.ipynb alone. Leave the cells in place: you may add cells, but don't delete,
+copy or rename the ones that are there. Your grade comes from the same checks with other numbers.
+"""
+
+TORCH = """
+This set needs PyTorch, which comes with the requirements. On Linux that includes the libraries for NVIDIA's graphics
+cards, some gigabytes. If you have no such card, install the smaller version for processors first, as
+https://pytorch.org/get-started shows.
+"""
 
 
 def release(source: Source, course: Path) -> Path:
@@ -87,7 +123,8 @@ def zip_for_students(source: Source, course: Path, wheel: Path, destination: Pat
         stage = Path(scratch) / source.name
         shutil.copytree(course / "release" / source.name, stage)
         shutil.copyfile(wheel, stage / wheel.name)
-        (stage / "requirements.txt").write_text(f"./{wheel.name}\njupyterlab\n", encoding="utf-8")
+        extra = "[lab]" if source.needs_torch else ""
+        (stage / "requirements.txt").write_text(f"./{wheel.name}{extra}\njupyterlab\n", encoding="utf-8")
         (stage / "README.md").write_text(_readme(source), encoding="utf-8")
         partial = Path(scratch) / archive.name
         with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -100,36 +137,13 @@ def zip_for_students(source: Source, course: Path, wheel: Path, destination: Pat
 
 
 def _readme(source: Source) -> str:
-    return dedent(
-        f"""\
-        # {source.name}
-
-        {len(source.problem_set.questions)} questions, {source.problem_set.points:g} points. You need Python 3.11 or
-        newer.
-
-        Start, in this folder:
-
-            python3 -m venv .venv
-            source .venv/bin/activate
-            pip install -r requirements.txt
-            jupyter lab {source.name}.ipynb
-
-        On Windows the first two lines are
-
-            python -m venv .venv
-            .venv\\Scripts\\activate
-
-        If you have done so for another problem set of this course, activate that environment and skip the rest.
-
-        Work: replace each `raise NotImplementedError()` by your code, then run the cell below it. It says what is
-        right, what isn't yet, and what the likely mistake is. Points are given part by part.
-
-        Before you hand in, save, open a second terminal in this folder, activate the environment there too, and run the
-        whole notebook once from top to bottom, as the grader will:
-
-            bnlab check {source.name}.ipynb
-
-        Hand in the file {source.name}.ipynb alone. Leave the cells in place: you may add cells, but don't delete,
-        copy or rename the ones that are there. Your grade comes from the same checks with other numbers.
-        """
+    written = len(source.problem_set.written_answers)
+    by_hand = f" and {written} to answer in words" if written else ""
+    torch = "\n\n" + TORCH.strip() if source.needs_torch else ""
+    return README.format(
+        name=source.name,
+        functions=len(source.problem_set.questions),
+        by_hand=by_hand,
+        points=f"{source.problem_set.points:g}",
+        torch=torch,
     )

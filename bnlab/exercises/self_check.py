@@ -17,6 +17,8 @@ from bnlab.checks import ProblemSet, load_problem_set
 from bnlab.checks.report import JSON_MIME
 from bnlab.grading.intake import inspect, read_notebook
 
+EMPTY_ANSWER = "YOUR ANSWER HERE"  # as nbgrader leaves a text cell
+
 
 @dataclass(frozen=True)
 class Row:
@@ -27,8 +29,8 @@ class Row:
     question : str
     points, score : float
     status : str
-        "right", "partly right", "wrong", "not answered", "error" (the test cell raised), "missing" (there is none) or
-        "not run".
+        "right", "partly right", "wrong", "not answered", "error" (the test cell raised), "missing" (there is none),
+        "not run", or "by hand" for an answer in words, which no check can grade.
     message : str
         The first thing that was wrong, and what to do.
     """
@@ -71,7 +73,7 @@ def self_check(
     """
     notebook = read_notebook(path)
     problem_set = load_problem_set(path.parent / "checks.py")
-    findings = inspect(notebook, problem_set.questions)
+    findings = inspect(notebook, problem_set.questions, problem_set.written_answers)
     stopped = _execute(notebook, path.parent, seconds, progress)
     if stopped:
         findings.append(stopped)
@@ -80,6 +82,7 @@ def self_check(
         _row(name, question.points, cells.get(name), cells.get(f"{name}-solution"))
         for name, question in problem_set.questions.items()
     ]
+    rows += [_written_row(name, points, cells.get(name)) for name, points in problem_set.written_answers.items()]
     return problem_set, rows, findings
 
 
@@ -130,7 +133,7 @@ def _row(question: str, points: float, cell: NotebookNode | None, answer: Notebo
     for output in cell.outputs:
         report = output.get("data", {}).get(JSON_MIME)
         if report:
-            return Row(question, points, report["score"], report["status"], _first_failed(report["parts"]))
+            return Row(question, points, report["score"], report["status"], _remark(report))
         if output.output_type == "error":
             return Row(question, points, 0.0, "error", _error(question, output, answer))
     if cell.execution_count is None:
@@ -139,12 +142,21 @@ def _row(question: str, points: float, cell: NotebookNode | None, answer: Notebo
     return Row(question, points, 0.0, "error", message)
 
 
-def _first_failed(parts: list[dict]) -> str:
-    failed = [part for part in parts if not part["passed"]]
+def _written_row(name: str, points: float, cell: NotebookNode | None) -> Row:
+    text = cell.source.strip() if cell is not None else EMPTY_ANSWER
+    if text == EMPTY_ANSWER:
+        return Row(name, points, 0.0, "not answered", "A sentence or two, in its text cell.")
+    return Row(name, points, 0.0, "by hand", "Read and graded by a person.")
+
+
+def _remark(report: dict) -> str:
+    """The first part that failed, and which library functions were called that already are the answer."""
+    failed = [part for part in report["parts"] if not part["passed"]]
+    borrowed = f"It calls {', '.join(report['borrowed'])}: write that yourself." if report.get("borrowed") else ""
     if not failed:
-        return ""
+        return borrowed
     more = f"And {len(failed) - 1} more: run its cell to see them." if len(failed) > 1 else ""
-    return "\n".join(filter(None, [failed[0]["message"], failed[0]["hint"], more]))
+    return "\n".join(filter(None, [failed[0]["message"], failed[0]["hint"], more, borrowed]))
 
 
 def _error(question: str, output: NotebookNode, answer: NotebookNode | None) -> str:

@@ -6,6 +6,7 @@ comes after can rely on them.
 
 import ast
 import difflib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,9 @@ import nbformat
 from nbformat import NotebookNode
 
 from bnlab.checks import ProblemSet, load_problem_set
+
+LIGHT = {"bnlab", "bnlab.checks", "bnlab.reference", "bnlab.moments"}  # the parts of the course that work without torch
+SETTINGS = ("QUESTION", "LOSES", "SAYS", "FLAGS")
 
 
 class SourceError(Exception):
@@ -36,6 +40,8 @@ class Submission:
         Parts that it must lose. Empty for a right solution.
     says : str
         Phrase that the report must contain. Empty for a right solution.
+    flags : str
+        Library function that the report must name as borrowed. Empty for all but borrowed answers.
     """
 
     name: str
@@ -43,10 +49,12 @@ class Submission:
     cells: dict[str, str]
     loses: frozenset[str] = frozenset()
     says: str = ""
+    flags: str = ""
 
     @property
-    def is_right(self) -> bool:
-        return not self.loses
+    def kind(self) -> str:
+        """ "right", "wrong" or "borrowed"; "solution" and "stub" for what the notebook itself holds."""
+        return self.name.partition("_")[0]
 
 
 @dataclass(frozen=True)
@@ -120,18 +128,40 @@ class Source:
                 raise SourceError(f"{self.name}: the test cell {question.name} must end with the line {line}")
             if "### BEGIN SOLUTION" not in solution.source:
                 raise SourceError(f"{self.name}: cell {solution_id(question.name)} marks no ### BEGIN SOLUTION")
+        for name, points in self.problem_set.written_answers.items():
+            cell = cells.get(name)
+            mark = cell.metadata.nbgrader if cell is not None and cell.cell_type == "markdown" else {}
+            if not (mark.get("grade") and mark.get("solution") and mark.get("points") == points):
+                raise SourceError(
+                    f"{self.name}: checks.py has the written answer {name} for {points:g} points; it needs a markdown "
+                    f"cell with this grade_id, grade and solution true, and the same points"
+                )
         graded = {cell.metadata.nbgrader.grade_id for cell in marked if cell.metadata.nbgrader.get("grade")}
-        unknown = graded - self.problem_set.questions.keys()
+        unknown = graded - self.problem_set.questions.keys() - self.problem_set.written_answers.keys()
         if unknown:
             raise SourceError(
                 f"{self.name}: checks.py has no question for the graded cells {', '.join(sorted(unknown))}"
             )
 
+    @cached_property
+    def needs_torch(self) -> bool:
+        """Whether the notebook or its checks import torch, or a part of the course that does."""
+        text = "\n".join(path.read_text(encoding="utf-8") for path in (self.directory / "notebook.py", self.checks))
+        modules = re.findall(r"^(?:# )?(?:import|from) +([\w.]+)", text, flags=re.MULTILINE)
+        return any(
+            name.split(".")[0] == "torch" or (name.startswith("bnlab.") and name not in LIGHT) for name in modules
+        )
+
     @property
     def submissions(self) -> list[Submission]:
-        """The alternative right solutions and the named mistakes, in order of their names."""
+        """The alternative right solutions, the named mistakes and the borrowed answers, in order of their names."""
         files = sorted((self.directory / "submissions").glob("*.py"))
         return [self._read_submission(path) for path in files]
+
+    def cover(self, kind: str) -> dict[str, int]:
+        """How many submissions of a kind ("right", "wrong", "borrowed") answer each question."""
+        answered = [name for submission in self.submissions if submission.kind == kind for name in submission.cells]
+        return {name: answered.count(name) for name in self.problem_set.questions}
 
     def _read_submission(self, path: Path) -> Submission:
         text = path.read_text(encoding="utf-8")
@@ -141,7 +171,7 @@ class Source:
             raise SourceError(f"{path}: say in a docstring what is particular about this solution")
         settings, shared, functions = {}, [], {}
         for node in tree.body[1:]:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("QUESTION", "LOSES", "SAYS"):
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in SETTINGS:
                 settings[node.targets[0].id] = ast.literal_eval(node.value)
             elif getattr(node, "name", None) in self.problem_set.questions:
                 functions[node.name] = _text_of(node, text)
@@ -152,8 +182,12 @@ class Source:
         cells = {name: "\n\n\n".join([*shared, function]) for name, function in functions.items()}
         if path.stem.startswith("right_"):
             return Submission(path.stem, about.splitlines()[0], cells)
+        if path.stem.startswith("borrowed_"):
+            if set(cells) != {settings.get("QUESTION")} or not settings.get("FLAGS"):
+                raise SourceError(f"{path}: state QUESTION and FLAGS, the function called; define that question only")
+            return Submission(path.stem, about.splitlines()[0], cells, flags=settings["FLAGS"])
         if not path.stem.startswith("wrong_"):
-            raise SourceError(f"{path}: a submission's file is called right_*.py or wrong_*.py")
+            raise SourceError(f"{path}: a submission's file is called right_*.py, wrong_*.py or borrowed_*.py")
         missing = {"QUESTION", "LOSES", "SAYS"} - settings.keys()
         if missing or set(cells) != {settings.get("QUESTION")}:
             raise SourceError(

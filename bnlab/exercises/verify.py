@@ -1,6 +1,8 @@
 """Prove a problem set: the solution scores full, the untouched stub 0, every right solution full, and every named
 mistake loses exactly the parts it says, with a message that names it.
 
+A borrowed answer, one that calls the library's own function, keeps its points and must be flagged; no other may be.
+
 Each submission is the notebook with some solution cells replaced, run from top to bottom: the whole of it where all
 should go well, and without its figures for the many mistakes. The checks of what was replaced then run twice more, with
 other seeds and as many cases as grading uses.
@@ -20,7 +22,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from bnlab.checks import InKernel, Report
+from bnlab.checks import Report
 from bnlab.exercises.source import Source, Submission, find_sources, solution_id
 
 GRADING_SEEDS = (20150211, 1502_03167)  # two that no student's copy uses; grading draws its own
@@ -50,6 +52,11 @@ class Outcome:
     points: float
     seconds: float
     complaints: tuple[str, ...] = field(default=())
+
+    @property
+    def kind(self) -> str:
+        """ "solution", "stub", "right", "wrong" or "borrowed"."""
+        return self.submission.partition("_")[0]
 
 
 def verify(course: Path, names: list[str] | None = None, jobs: int | None = None) -> Iterator[Outcome]:
@@ -163,14 +170,15 @@ def _run_cell(source: str, namespace: dict):
 
 def _prove(directory: Path, submission: Submission) -> Outcome:
     source = Source(directory.resolve())  # the cells run in another directory
-    questions = source.problem_set.questions
-    notebook = source.notebook if submission.is_right else without_figures(source.notebook)
+    problem_set, questions = source.problem_set, source.problem_set.questions
+    whole = submission.kind in ("solution", "stub", "right")
+    notebook = source.notebook if whole else without_figures(source.notebook)
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         namespace, reports, seconds = run_notebook(notebook, submission.cells, source.directory)
     complaints = [f"{name}: its test cell shows no report" for name in questions if name not in reports]
     again = [name for name in reports if name in (submission.cells or questions)]
     rounds = [reports] + [
-        {name: questions[name].grade(InKernel(namespace[name]), seed, GRADING_CASES) for name in again}
+        {name: questions[name].grade(problem_set.oracle(name, namespace[name]), seed, GRADING_CASES) for name in again}
         for seed in GRADING_SEEDS
     ]
     for number, found in enumerate(rounds):
@@ -181,7 +189,7 @@ def _prove(directory: Path, submission: Submission) -> Outcome:
         submission.name,
         submission.about,
         score=round(sum(report.score for report in reports.values()), 2),
-        points=source.problem_set.points,
+        points=problem_set.checked_points,
         seconds=seconds,
         complaints=tuple(dict.fromkeys(complaints)),
     )
@@ -200,6 +208,10 @@ def _complaints(submission: Submission, question: str, report: Report) -> list[s
         ]
     if expected and submission.says.lower() not in report.messages.lower():
         return [f"{question}: no message says {submission.says!r}; it says: {' / '.join(report.messages.splitlines())}"]
+    if submission.flags and question in submission.cells and submission.flags not in report.borrowed:
+        return [f"{question}: {submission.flags} is not reported as borrowed; reported: {report.borrowed or 'nothing'}"]
+    if report.borrowed and not submission.flags:
+        return [f"{question}: {', '.join(report.borrowed)} is reported as borrowed, expected nothing"]
     return []
 
 

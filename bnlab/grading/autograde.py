@@ -137,7 +137,10 @@ class SubmissionExporter(NotebookExporter):
             resources["metadata"] = {"name": Path(filename).stem, "path": str(Path(filename).parent)}
             output, resources = self.from_notebook_node(notebook, resources, **kwargs)
             if not self.parent._sanitizing:
-                _require_reports(nbformat.reads(output, as_version=4))
+                executed = nbformat.reads(output, as_version=4)
+                _require_reports(executed)
+                if _flag_borrowed(executed):
+                    output = nbformat.writes(executed)
             return output, resources
         except Exception as error:
             reason = _in_words(error)
@@ -219,6 +222,22 @@ def _require_reports(notebook: NotebookNode) -> None:
             f"its test cells showed no report ({', '.join(silent)}): look for code that replaces check, "
             f"the module checks, or how results are displayed"
         )
+
+
+def _flag_borrowed(notebook: NotebookNode) -> bool:
+    """Add to the findings which answers call a library function that already is the answer. Whether any does."""
+    flags = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            report = output.get("data", {}).get(JSON_MIME) or {}
+            if report.get("borrowed"):
+                flags.append(
+                    f"{report['question']} calls {', '.join(report['borrowed'])}, which already is the answer."
+                )
+    if flags:
+        earlier = notebook.metadata.get("bnlab", {}).get("findings", [])
+        notebook.metadata["bnlab"] = {"findings": [*earlier, *flags]}
+    return bool(flags)
 
 
 def _is_own_file(folder: Path, name: str) -> bool:

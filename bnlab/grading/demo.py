@@ -73,10 +73,10 @@ class Desk:
 
     @property
     def alternatives(self) -> list[Submission]:
-        return [submission for submission in self.source.submissions if submission.is_right]
+        return [submission for submission in self.source.submissions if submission.kind == "right"]
 
     def mistakes(self, question: str) -> list[Submission]:
-        return [s for s in self.source.submissions if not s.is_right and question in s.cells]
+        return [s for s in self.source.submissions if s.kind == "wrong" and question in s.cells]
 
     def loss(self, mistake: Submission) -> float:
         """Points that a named mistake costs."""

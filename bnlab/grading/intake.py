@@ -225,7 +225,7 @@ def repair(notebook: NotebookNode, source: NotebookNode) -> tuple[NotebookNode, 
     return _Repair(notebook, source).run()
 
 
-def inspect(notebook: NotebookNode, questions: Iterable[str]) -> list[str]:
+def inspect(notebook: NotebookNode, questions: Iterable[str], written: Iterable[str] = ()) -> list[str]:
     """Say what is missing or changed in a notebook, before it is handed in.
 
     Parameters
@@ -234,6 +234,8 @@ def inspect(notebook: NotebookNode, questions: Iterable[str]) -> list[str]:
     questions : iterable of str
         The questions' names: question NAME is answered by a function NAME in a cell with the `grade_id`
         ``NAME-solution`` and tested by the cell NAME, ``check("NAME", NAME)``.
+    written : iterable of str
+        The `grade_id` of the markdown cells that hold answers in words.
 
     Returns
     -------
@@ -251,6 +253,10 @@ def inspect(notebook: NotebookNode, questions: Iterable[str]) -> list[str]:
             cell(f"{name}-solution", "", solution=True, grade=False),
             cell(name, f'check("{name}", {name})', solution=False, grade=True),
         )
+    ]
+    expected += [
+        nbformat.v4.new_markdown_cell("", metadata={"nbgrader": {"grade_id": name, "solution": True, "grade": True}})
+        for name in written
     ]
     return repair(notebook, nbformat.v4.new_notebook(cells=expected))[1]
 
