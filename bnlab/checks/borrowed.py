@@ -54,7 +54,7 @@ class Watch:
     def _look_up(self, name: str) -> None:
         """Find the function behind a name, which may be defined under another one (``numpy.cov`` is)."""
         module, _, rest = name.rpartition(".")
-        found = getattr(sys.modules.get(module), rest, None)
+        found = vars(sys.modules.get(module, object)).get(rest)  # not getattr: it may import what nobody has asked for
         found = getattr(found, "_implementation", found)  # NumPy's functions stand behind a dispatcher
         if hasattr(found, "__code__"):
             self._codes[found.__code__] = name

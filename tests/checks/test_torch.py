@@ -1,5 +1,8 @@
 """Checks of torch code: tensors as plain data, objects made by name, gradients, and borrowed answers."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -215,3 +218,11 @@ class TestBorrowed:
             student(torch.ones(4, 3))
 
         assert check(lambda x: torch.nn.BatchNorm1d(3)(x)).borrowed == ()
+
+    def test_watching_imports_nothing(self):
+        code = (
+            "import sys; from bnlab.checks import ProblemSet; problem_set = ProblemSet('a_set');"
+            "problem_set.question('f(x) -> y', 1).part('p')(lambda student, rng: student(1.0));"
+            "problem_set.check('f', lambda x: x); assert 'torch' not in sys.modules"
+        )
+        assert subprocess.run([sys.executable, "-c", code]).returncode == 0
