@@ -33,10 +33,20 @@ unexport MPLBACKEND
 # Where the small runs of the experiments are kept; the pages take them up.
 export BNLAB_CACHE ?= $(CURDIR)/_build/experiments
 
-book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out
+# With solutions the book goes to a place of its own, so that nobody publishes them by mistake.
+SOLUTIONS ?=
+ifneq ($(SOLUTIONS),)
+SITE := _build/with_solutions/_build/html
+SOLVED := --toc _build/toc_with_solutions.yml --path-output _build/with_solutions
+else
+SITE := _build/html
+endif
+
+book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
 	python -m bnlab.experiments run --all --quiet --jobs 2
-	jupyter-book build . $(BOOKFLAGS)
-	@echo "The website: _build/html/index.html     The exercises: _build/exercises/*.zip"
+	$(if $(SOLUTIONS),bnlab exercises solutions)
+	jupyter-book build . $(SOLVED) $(BOOKFLAGS)
+	@echo "The website: $(SITE)/index.html     The exercises: _build/exercises/*.zip"
 
 exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their zips
 

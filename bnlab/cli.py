@@ -177,6 +177,19 @@ def release(
         console.print(f"released {archive}", highlight=False, soft_wrap=True)
 
 
+@exercises.command()
+def solutions(course: Course = COURSE) -> None:
+    """Write the solved problem sets as pages for instructors; `make book SOLUTIONS=1` builds the book with them."""
+    from bnlab.exercises.solutions import write_page, write_toc
+    from bnlab.exercises.source import find_sources
+
+    with _complain():
+        repository = course.resolve().parent
+        pages = [write_page(source, repository) for source in find_sources(course)]
+        for path in [*pages, write_toc(pages, repository)]:
+            console.print(f"wrote {path}", highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def _complain() -> Iterator[None]:
     """Show an error about the user's files as one clear line and exit with 2; let errors of ours surface."""

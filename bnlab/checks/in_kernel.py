@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from bnlab.checks import tensors
-from bnlab.checks.borrowed import Watch
+from bnlab.checks import borrowed, tensors
 from bnlab.checks.oracle import Failure, Handle, Named, Reply
 
 PRINTED_LIMIT = 2_000  # characters of a student's output that a report keeps
+MESSAGE_LIMIT = 1_000  # characters of an exception's or a warning's message
+WARNINGS_LIMIT = 10
+AGAIN = 0.001  # seconds between the signals that end a call which is out of time
+OWN_FILES = {__file__, borrowed.__file__, contextlib.__file__}
 MAKERS = ("bnlab", "numpy", "torch")  # whose functions a check may call by name
 
 
@@ -69,7 +72,7 @@ class InKernel:
     def _run(self, function: Callable, args: tuple, kwargs: dict, wrap: Callable[[Any], Any] | None = None) -> Reply:
         given = {**dict(enumerate(args)), **kwargs}
         sent = {key: self._unwrap(value) for key, value in given.items()}
-        printed, watch = _Capped(PRINTED_LIMIT), Watch(self._watch)
+        printed, watch = _Capped(PRINTED_LIMIT), borrowed.Watch(self._watch)
         value, failure = None, None
         with (
             contextlib.redirect_stdout(printed),
@@ -86,16 +89,17 @@ class InKernel:
                     )
                     value = (wrap or self._wrap)(value)
             except NotImplementedError as error:
-                failure = Failure("not answered", _names(error), str(error))
+                failure = Failure("not answered", _names(error), _message(error))
             except _OutOfTime:
                 failure = Failure("timeout", message=f"no answer within {self.seconds:g} s")
             except SystemExit as error:
-                failure = Failure("exit", _names(error), str(error))
-            except Exception as error:  # whatever the student's code raises is a result, not our error
-                failure = Failure("raised", _names(error), str(error), _student_lines(error))
+                failure = Failure("exit", _names(error), _message(error))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever the student's code raises is a result, not our error
+                failure = Failure("raised", _names(error), _message(error), _student_lines(error))
         changed = tuple(key for key, value_before in given.items() if not _same(value_before, sent[key]))
-        warned = tuple(dict.fromkeys(f"{w.category.__name__}: {w.message}" for w in caught))
-        return Reply(value, failure, changed, printed.getvalue(), warned, tuple(watch.seen))
+        return Reply(value, failure, changed, printed.getvalue(), _warnings(caught), tuple(watch.seen))
 
     def _find(self, what: Named) -> Any:
         module, _, name = what.name.partition(":")
@@ -196,11 +200,18 @@ def _time_limit(seconds: float) -> Iterator[None]:
         yield
         return
 
+    fired = False
+
     def stop(signum, frame):
+        nonlocal fired
+        if fired and frame.f_code.co_filename in OWN_FILES:
+            return  # the call is over already, and we are putting things away
+        fired = True
         raise _OutOfTime
 
     earlier = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again: code such as `while True: try: ... except: pass` swallows one, but not one that finds it outside.
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
     finally:
@@ -209,11 +220,14 @@ def _time_limit(seconds: float) -> Iterator[None]:
 
 
 class _Capped(io.StringIO):
-    """Keeps the first `limit` characters written to it and drops the rest, however much that is."""
+    """Keeps the first `limit` characters written to it and drops the rest, however much that is; can't be closed."""
 
     def __init__(self, limit: int):
         super().__init__()
         self._room = limit
+
+    def close(self) -> None:
+        """Stay open: a student's ``sys.stdout.close()`` is no reason to lose what was written."""
 
     def write(self, text: str) -> int:
         if self._room > 0:
@@ -242,6 +256,20 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     return a == b
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:  # of a class of the student's own
+        return "(its message can't be shown)"
+    return text if len(text) <= MESSAGE_LIMIT else f"{text[:MESSAGE_LIMIT]} [...]"
+
+
+def _warnings(caught: list[warnings.WarningMessage]) -> tuple[str, ...]:
+    distinct = list(dict.fromkeys(f"{w.category.__name__}: {_message(w.message)}" for w in caught))
+    more = [f"and {len(distinct) - WARNINGS_LIMIT} more"] if len(distinct) > WARNINGS_LIMIT else []
+    return tuple(distinct[:WARNINGS_LIMIT] + more)
 
 
 def _names(error: BaseException) -> tuple[str, ...]:

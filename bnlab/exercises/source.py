@@ -77,6 +77,11 @@ class Source:
     def checks(self) -> Path:
         return self.directory / "checks.py"
 
+    @property
+    def rubric(self) -> Path:
+        """How the answers in words are graded; for instructors, never released."""
+        return self.directory / "rubric.md"
+
     @cached_property
     def problem_set(self) -> ProblemSet:
         problem_set = load_problem_set(self.checks)

@@ -72,7 +72,10 @@ def test_commands(course, tmp_path):
     built = run(app, ["exercises", "build", "--course", str(course)])
     assert built.exit_code == 0 and (course / "source" / "ps0_small" / "ps0_small.ipynb").is_file()
     proven = run(app, ["exercises", "verify", "--course", str(course), "--jobs", "1"])
-    assert proven.exit_code == 0 and "5 of 5 proven (1 right alternatives, 2 mistakes, 0 borrowed answers)" in proven.stdout
+    assert (
+        proven.exit_code == 0
+        and "5 of 5 proven (1 right alternatives, 2 mistakes, 0 borrowed answers)" in proven.stdout
+    )
     unknown = run(app, ["exercises", "build", "ps9", "--course", str(course)])
     assert unknown.exit_code == 2 and "no problem set 'ps9'; it has ps0_small" in unknown.stderr
     nowhere = run(app, ["exercises", "verify", "--course", str(tmp_path / "nowhere")])

@@ -17,6 +17,16 @@ SUBMISSIONS = {
 def mean_of(x):
     return sum(x) / len(x)
 ''',
+    "borrowed_scale": '''
+"""Leaves it to a library."""
+
+QUESTION = "scale"
+FLAGS = "sklearn.preprocessing"
+
+
+def scale(x):
+    return __import__("sklearn.preprocessing").preprocessing.scale(x, with_mean=False)
+''',
     **{
         f"wrong_{name}": f'''
 """Returns 0."""
