@@ -77,7 +77,16 @@ def too_good(answered):
     return answered(scale="check = lambda *anything: 1000\n" + RIGHT["scale"])
 
 
-GRADED = {"copied": 100, "unmarked": 100, "damaged": 100, "skipping": 30, "noisy": 100}
+# bnlab.reference needs nothing but NumPy, so this works wherever the tests do.
+BORROWS = """\
+from bnlab.reference import batch_norm_forward
+
+def scale(x):
+    x_centered = x - x.mean(axis=0)
+    y, cache = batch_norm_forward(x_centered, np.ones(x.shape[1]), np.zeros(x.shape[1]), eps=1e-300)
+    return y + x.mean(axis=0) / x.std(axis=0)
+"""
+GRADED = {"copied": 100, "unmarked": 100, "damaged": 100, "skipping": 30, "noisy": 100, "borrower": 100}
 NOT_GRADED = {
     "pdf": "is a PDF",
     "cut_off": "breaks off at line",
@@ -115,6 +124,7 @@ def whole(released, answered, tmp_path_factory):
         "damaged": damaged(answered),
         "skipping": skipping(answered),
         "noisy": answered(mean_of=NOISY),
+        "borrower": answered(scale=BORROWS),
         "pdf": "%PDF-1.7",
         "cut_off": text[: len(text) // 2],
         "holidays": nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('sun')")]),
@@ -166,6 +176,13 @@ def test_findings_reach_instructor_and_student(whole):
     assert "About the file that you handed in." in feedback and finding in feedback
     assert "About the file" not in (course / "feedback" / "amara" / NAME / f"{NAME}.html").read_text(encoding="utf-8")
     assert rows["amara"]["remark"] == ""
+
+
+def test_a_borrowed_answer_keeps_its_points_and_both_are_told(whole):
+    course, _, rows = whole
+    assert rows["borrower"]["remark"] == "scale calls bnlab.reference, which already is the answer."
+    feedback = (course / "feedback" / "borrower" / NAME / f"{NAME}.html").read_text(encoding="utf-8")
+    assert "Your code calls bnlab.reference, which already is the answer." in feedback
 
 
 def test_grading_has_its_own_seed_and_more_cases(whole):
