@@ -1,0 +1,235 @@
+"""What passes between the trusted grader and the process that runs a submission: JSON and raw bytes, nothing else.
+
+A message is a header (JSON) and buffers (the raw bytes of arrays), each preceded by its length. Reading one can build
+numbers, strings, lists, tuples, dictionaries, NumPy arrays, torch tensors, handles and names, and no other object:
+there is no pickle, no import and no call on the way. Whatever a hostile process writes, :func:`receive` returns such a
+value or raises :class:`BadMessage`.
+"""
+
+import json
+import math
+import struct
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from bnlab.checks import tensors
+from bnlab.checks.oracle import Handle, Named
+
+MESSAGE_LIMIT = 256 * 2**20  # bytes of all buffers of a message together
+HEADER_LIMIT = 16 * 2**20  # bytes
+DEPTH_LIMIT = 40  # containers inside containers
+ITEMS_LIMIT = 200_000  # values in one message
+NAME_LIMIT = 200  # characters of a type's name
+LENGTHS = struct.Struct("<IQ")  # bytes of the header, number of buffers
+ARRAY_DTYPES = {np.dtype(code).str for code in "?bBhHiIlLqQefdFD"}
+TENSOR_DTYPES = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
+
+FORMS = {"contiguous_format": 0, "channels_last": 4, "channels_last_3d": 5}  # and their axes; 0 means any number
+
+
+class BadMessage(ValueError):
+    """What was read is not a message: too long, too deep, cut off, or not what its header says."""
+
+
+def send(stream: BinaryIO, value: Any) -> None:
+    """Write one value.
+
+    Parameters
+    ----------
+    stream : binary file
+    value : plain data, Handle or Named
+        Numbers, strings, None, arrays, tensors, and lists, tuples and dictionaries (with string keys) of these.
+
+    Raises
+    ------
+    TypeError
+        Something in it is not plain data.
+    """
+    buffers: list[bytes] = []
+    header = json.dumps(_encode(value, buffers), allow_nan=False).encode()
+    stream.write(LENGTHS.pack(len(header), len(buffers)))
+    stream.write(header)
+    for buffer in buffers:
+        stream.write(struct.pack("<Q", len(buffer)))
+        stream.write(buffer)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> Any:
+    """Read one value.
+
+    Raises
+    ------
+    EOFError
+        The stream ended before a message began: the other side is gone.
+    BadMessage
+        What was read is no message.
+    """
+    start = stream.read(LENGTHS.size)
+    if not start:
+        raise EOFError("the other side is gone")
+    size, count = LENGTHS.unpack(_exactly(start, LENGTHS.size))
+    if size > HEADER_LIMIT or count > ITEMS_LIMIT:
+        raise BadMessage(f"a header of {size} bytes with {count} buffers, allowed {HEADER_LIMIT} and {ITEMS_LIMIT}")
+    header = _exactly(stream.read(size), size)
+    buffers, total = [], 0
+    for _ in range(count):
+        (length,) = struct.unpack("<Q", _exactly(stream.read(8), 8))
+        total += length
+        if total > MESSAGE_LIMIT:
+            raise BadMessage(f"more than {MESSAGE_LIMIT} bytes")
+        buffers.append(_exactly(stream.read(length), length))
+    try:
+        tree = json.loads(header.decode("ascii"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadMessage(f"the header is not JSON ({type(error).__name__})") from None
+    return _Decoder(buffers).value(tree, 0)
+
+
+def _exactly(data: bytes, size: int) -> bytes:
+    if len(data) != size:
+        raise BadMessage(f"cut off after {len(data)} of {size} bytes")
+    return data
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+# --- values to JSON --------------------------------------------------------------------------------------------------
+
+
+def _encode(value: Any, buffers: list[bytes]) -> Any:
+    """A value as JSON. None, booleans, strings and integers stand for themselves, all else is a list with a tag."""
+    if value is None or type(value) in (bool, str, int):
+        return value
+    if type(value) is float:
+        return ["float", value.hex()]
+    if type(value) is complex:
+        return ["complex", value.real.hex(), value.imag.hex()]
+    if isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        if array.dtype.str not in ARRAY_DTYPES:
+            raise TypeError(f"an array of dtype {array.dtype} can't be sent")
+        buffers.append(array.tobytes())
+        return ["scalar" if isinstance(value, np.generic) else "array", array.dtype.str, list(array.shape)]
+    if tensors.is_tensor(value):
+        dtype = tensors.dtype_name(value)
+        if dtype not in TENSOR_DTYPES:
+            raise TypeError(f"a tensor of dtype {dtype} can't be sent")
+        buffers.append(_tensor_bytes(value))
+        return ["tensor", dtype, list(value.shape), _form(value), value.requires_grad]
+    if isinstance(value, Handle):
+        return ["handle", value.number, value.type_name[:NAME_LIMIT]]
+    if isinstance(value, Named):
+        return ["named", value.name]
+    if type(value) in (list, tuple):
+        return [type(value).__name__, [_encode(item, buffers) for item in value]]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return ["dict", [[key, _encode(item, buffers)] for key, item in value.items()]]
+    raise TypeError(f"a {type(value).__name__} can't be sent")
+
+
+def _tensor_bytes(tensor: Any) -> bytes:
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _form(tensor: Any) -> str:
+    """The memory format: the first that fits, as torch itself would say."""
+    import torch
+
+    axes = tensor.ndim
+    fits = (form for form, wanted in FORMS.items() if wanted in (0, axes))
+    found = (form for form in fits if tensor.is_contiguous(memory_format=getattr(torch, form)))
+    return next(found, "contiguous_format")
+
+
+# --- JSON to values --------------------------------------------------------------------------------------------------
+
+
+class _Decoder:
+    """Turns JSON into a value; buffers are used in the order in which arrays stand in it."""
+
+    def __init__(self, buffers: list[bytes]):
+        self._buffers = iter(buffers)
+        self._items = 0
+
+    def value(self, tree: Any, depth: int) -> Any:
+        self._items += 1
+        if self._items > ITEMS_LIMIT or depth > DEPTH_LIMIT:
+            raise BadMessage(f"more than {ITEMS_LIMIT} values, or {DEPTH_LIMIT} containers inside each other")
+        if tree is None or type(tree) in (bool, str, int):
+            return tree
+        if type(tree) is not list or not tree or type(tree[0]) is not str:
+            raise BadMessage("a value without a tag")
+        tag, *rest = tree
+        read: Callable | None = getattr(self, f"_{tag}", None) if tag in TAGS else None
+        if read is None:
+            raise BadMessage(f"unknown tag {tag[:NAME_LIMIT]!r}")
+        try:
+            return read(depth + 1, *rest)
+        except BadMessage:
+            raise
+        except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # a field is not what it should be
+            raise BadMessage(f"a {tag} whose fields are wrong ({type(error).__name__})") from None
+
+    def _float(self, depth: int, text: str) -> float:
+        return float.fromhex(text)
+
+    def _complex(self, depth: int, real: str, imaginary: str) -> complex:
+        return complex(float.fromhex(real), float.fromhex(imaginary))
+
+    def _list(self, depth: int, items: list) -> list:
+        return [self.value(item, depth) for item in _of(list, items)]
+
+    def _tuple(self, depth: int, items: list) -> tuple:
+        return tuple(self._list(depth, items))
+
+    def _dict(self, depth: int, pairs: list) -> dict:
+        return {_of(str, key): self.value(item, depth) for key, item in _of(list, pairs)}
+
+    def _array(self, depth: int, dtype: str, shape: list) -> np.ndarray:
+        if dtype not in ARRAY_DTYPES:
+            raise BadMessage(f"an array of dtype {dtype!r}")
+        return np.frombuffer(self._buffer(np.dtype(dtype).itemsize, shape), dtype).reshape(shape).copy()
+
+    def _scalar(self, depth: int, dtype: str, shape: list) -> np.generic:
+        return self._array(depth, dtype, shape)[()]
+
+    def _tensor(self, depth: int, dtype: str, shape: list, form: str, requires_grad: bool) -> Any:
+        import torch
+
+        if dtype not in TENSOR_DTYPES or FORMS.get(form, -1) not in (0, len(shape)):
+            raise BadMessage(f"a tensor of dtype {dtype!r} and format {form!r}")
+        data = self._buffer(getattr(torch, dtype).itemsize, shape)
+        flat = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)) if data else torch.empty(0)
+        tensor = flat.to(getattr(torch, dtype)).reshape(shape)
+        return tensor.contiguous(memory_format=getattr(torch, form)).requires_grad_(_of(bool, requires_grad))
+
+    def _handle(self, depth: int, number: int, type_name: str) -> Handle:
+        return Handle(_of(int, number), _of(str, type_name)[:NAME_LIMIT])
+
+    def _named(self, depth: int, name: str) -> Named:
+        return Named(_of(str, name))
+
+    def _buffer(self, itemsize: int, shape: list) -> bytes:
+        """The next buffer, if it is as long as the shape says."""
+        if len(_of(list, shape)) > 32 or any(type(size) is not int or size < 0 for size in shape):
+            raise BadMessage("a shape that is none")
+        data = next(self._buffers, None)
+        if data is None or len(data) != itemsize * math.prod(shape):
+            raise BadMessage(f"a buffer that doesn't fit the shape {shape}")
+        return data
+
+
+TAGS = {"float", "complex", "list", "tuple", "dict", "array", "scalar", "tensor", "handle", "named"}
+
+
+def _of(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise BadMessage(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
