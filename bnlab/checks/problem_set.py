@@ -4,18 +4,21 @@ This module decides what is asked and what it is worth. How to call the student 
 compare is `compare.py`'s.
 """
 
+import contextlib
 import importlib.util
 import os
 import re
 import sys
+import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bnlab.checks import tensors
 from bnlab.checks.borrowed import BATCH_NORMS
 from bnlab.checks.compare import Wrong
 from bnlab.checks.in_kernel import InKernel
@@ -127,7 +130,8 @@ class Question:
         wrong, tried = None, ""
         for case in range(cases):
             try:
-                part.run(student, np.random.default_rng([seed, stream, case]))
+                with _clean_state():
+                    part.run(student, np.random.default_rng([seed, stream, case]))
             except Wrong as found:
                 wrong, tried = found, student.tried
                 break
@@ -261,6 +265,18 @@ def load_problem_set(checks: Path) -> ProblemSet:
         raise ValueError(f"{checks} declares no problem_set: it needs a line problem_set = ProblemSet(...)")
     problem_set.module = name
     return problem_set
+
+
+@contextlib.contextmanager
+def _clean_state() -> Iterator[None]:
+    """Run a check's own code apart from what a student has switched off or turned into errors in some other cell."""
+    with (
+        tensors.default_state(),
+        np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _names(listed: str) -> tuple[str, ...]:
