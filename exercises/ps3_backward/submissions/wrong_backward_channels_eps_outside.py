@@ -1,0 +1,19 @@
+"""Adds eps outside the root."""
+
+QUESTION = "backward_channels"
+LOSES = {
+    "eps inside the square root",
+}
+SAYS = "outside the root"
+
+
+def backward_channels(dy, x, gamma, eps):
+    axes = (0, *range(2, x.ndim))
+    m = x.size // x.shape[1]
+    inv_std = 1 / (x.std(axis=axes, keepdims=True) + eps)
+    x_hat = (x - x.mean(axis=axes, keepdims=True)) * inv_std
+
+    dbeta = dy.sum(axis=axes, keepdims=True)
+    dgamma = (dy * x_hat).sum(axis=axes, keepdims=True)
+    dx = gamma.reshape(dbeta.shape) * inv_std * (dy - dbeta / m - x_hat * dgamma / m)
+    return dx, dgamma.reshape(-1), dbeta.reshape(-1)

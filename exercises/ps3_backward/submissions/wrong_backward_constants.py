@@ -1,0 +1,16 @@
+"""Treats mean and variance as constants: dy times the slope."""
+
+QUESTION = "backward"
+LOSES = {
+    "dx",
+    "as many examples as features",
+    "a batch of two passes nothing",
+}
+SAYS = "treated as constants"
+
+
+def backward(dy, x_hat, inv_std, gamma):
+    dbeta = dy.sum(axis=0)
+    dgamma = (dy * x_hat).sum(axis=0)
+    dx = gamma * inv_std * dy
+    return dx, dgamma, dbeta

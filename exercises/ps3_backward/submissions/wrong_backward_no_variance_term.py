@@ -1,0 +1,17 @@
+"""Leaves the part along x_hat in."""
+
+QUESTION = "backward"
+LOSES = {
+    "dx",
+    "as many examples as features",
+    "a batch of two passes nothing",
+}
+SAYS = "way through the variance is missing"
+
+
+def backward(dy, x_hat, inv_std, gamma):
+    m = len(dy)
+    dbeta = dy.sum(axis=0)
+    dgamma = (dy * x_hat).sum(axis=0)
+    dx = gamma * inv_std * (dy - dbeta / m)
+    return dx, dgamma, dbeta

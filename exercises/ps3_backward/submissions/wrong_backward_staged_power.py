@@ -1,0 +1,21 @@
+"""Differentiates the root as if its power stayed -1/2."""
+
+QUESTION = "backward_staged"
+LOSES = {
+    "dvar",
+    "dx",
+    "eps inside the square root",
+}
+SAYS = "power is -1/2"
+
+
+def backward_staged(dy, x, gamma, eps):
+    m = len(x)
+    centered = x - x.mean(axis=0)
+    inv_std = 1 / np.sqrt((centered**2).mean(axis=0) + eps)
+
+    dx_hat = dy * gamma
+    dvar = (dx_hat * centered).sum(axis=0) * -0.5 * inv_std
+    dmu = -(dx_hat * inv_std).sum(axis=0)  # the way through the variance adds 0: centered sums to 0
+    dx = dx_hat * inv_std + dvar * 2 * centered / m + dmu / m
+    return dx_hat, dvar, dmu, dx

@@ -1,0 +1,20 @@
+"""A step that doesn't know the size of x."""
+
+QUESTION = "gradient_error"
+LOSES = {
+    "the size of x doesn't matter",
+}
+SAYS = "times x.std()"
+
+
+def gradient_error(f, x, dy, dx):
+    if dx.shape != x.shape or not np.isfinite(dx).all():
+        return np.inf
+    h = 1e-5
+    numeric = np.zeros(x.shape)
+    for k in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[k] = h
+        numeric[k] = (dy * (f(x + step) - f(x - step))).sum() / (2 * h)
+    largest = max(np.abs(dx).max(), np.abs(numeric).max())
+    return np.abs(dx - numeric).max() / largest if largest > 0 else 0.0

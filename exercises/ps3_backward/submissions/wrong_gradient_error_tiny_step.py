@@ -1,0 +1,23 @@
+"""A step so small that only rounding is left."""
+
+QUESTION = "gradient_error"
+LOSES = {
+    "a right gradient has a small error",
+    "the error of a wrong one",
+    "the size of the gradient doesn't matter",
+    "the size of x doesn't matter",
+}
+SAYS = "nothing but rounding"
+
+
+def gradient_error(f, x, dy, dx):
+    if dx.shape != x.shape or not np.isfinite(dx).all():
+        return np.inf
+    h = 1e-13 * x.std()
+    numeric = np.zeros(x.shape)
+    for k in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[k] = h
+        numeric[k] = (dy * (f(x + step) - f(x - step))).sum() / (2 * h)
+    largest = max(np.abs(dx).max(), np.abs(numeric).max())
+    return np.abs(dx - numeric).max() / largest if largest > 0 else 0.0

@@ -1,0 +1,30 @@
+"""The norms of what arrives at the layers, not of the weights' gradients."""
+
+QUESTION = "gradient_norms"
+LOSES = {
+    "without BN",
+    "with BN",
+    "square matrices, which fit either way round",
+    "leaves its inputs as they were",
+}
+SAYS = "Those of the weights are asked"
+
+
+def gradient_norms(x, weights, dh, use_bn, eps):
+    h, kept = x, []
+    for W in weights:
+        s, inv_std = h @ W, None
+        if use_bn:
+            inv_std = 1 / np.sqrt(s.var(axis=0) + eps)
+            s = (s - s.mean(axis=0)) * inv_std
+        kept.append((s, inv_std))
+        h = np.maximum(s, 0)
+
+    norms = []
+    for W, (s, inv_std) in zip(reversed(weights), reversed(kept), strict=True):
+        dz = dh * (s > 0)
+        if use_bn:
+            dz = inv_std * (dz - dz.mean(axis=0) - s * (dz * s).mean(axis=0))
+        norms.append(np.linalg.norm(dh))
+        dh = dz @ W.T
+    return np.array(norms[::-1])

@@ -1,0 +1,17 @@
+"""Moves all entries at the same time."""
+
+QUESTION = "numerical_gradient"
+LOSES = {
+    "a step up, a step down",
+    "close to the true gradient of BN",
+    "an array with any number of axes",
+    "float64 inside, whatever comes in",
+    "leaves its inputs as they were",
+}
+SAYS = "at the same time"
+
+
+def numerical_gradient(f, x, dy, h):
+    x = x.astype(np.float64)
+    slope = (f(x + h) - f(x - h)) / (2 * h)
+    return dy * slope if slope.shape == x.shape else np.full(x.shape, (dy * slope).sum())
