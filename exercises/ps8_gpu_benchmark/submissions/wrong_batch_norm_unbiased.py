@@ -1,0 +1,15 @@
+"""torch.var as it comes: divides by m - 1."""
+
+QUESTION = "batch_norm"
+LOSES = {
+    "y, in float64 and float32",
+    "gradients flow to x, gamma and beta",
+    "a variance that survives a large mean",
+    "leaves its inputs as they were",
+}
+SAYS = "divides by m - 1"
+
+
+def batch_norm(x, gamma, beta, eps):
+    mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True)
+    return gamma.reshape(1, -1, 1, 1) * (x - mean) * torch.rsqrt(var + eps) + beta.reshape(1, -1, 1, 1)
