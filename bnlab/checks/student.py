@@ -89,7 +89,7 @@ class Student:
         reply = self.oracle.make(Named(name), *sent(args, kwargs))
         if reply.failure is not None:
             raise RuntimeError(f"{name} raised {reply.failure.types[0]}: {reply.failure.message}")
-        return StudentObject(self, reply.value, name.rpartition(":")[2])
+        return StudentObject(self, reply.value, name.rpartition(":")[2], made=True)
 
     @staticmethod
     def the(name: str) -> Named:
@@ -179,13 +179,16 @@ class StudentObject:
     type_name : str
     name : str
         What it is called in messages.
+    made : bool
+        Whether a check had it made. What is asked of such an object is not what the student's work was tried on.
     """
 
-    def __init__(self, student: Student, handle: Handle, name: str):
+    def __init__(self, student: Student, handle: Handle, name: str, made: bool = False):
         self._student = student
         self.handle = handle
         self.type_name = handle.type_name
         self.name = name
+        self.made = made
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -194,12 +197,12 @@ class StudentObject:
         """Call ``object.method(*args, **kwargs)``. None is an answer here: ``fit`` may return nothing."""
         names = tuple(f"argument {i + 1}" if len(args) > 1 else "x" for i in range(len(args)))
         name = self.name if method == "__call__" else f"{self.name}.{method}"
-        self._student.asks(name, names, args, kwargs)
+        self._asks(name, names, args, kwargs)
         return self._receive(self._student.oracle.method(self.handle, method, *sent(args, kwargs)), name)
 
     def get(self, attribute: str) -> Any:
         """Read ``object.attribute``; ``"weight.requires_grad"`` reads an attribute of an attribute."""
-        self._student.asks(f"{self.name}.{attribute}", (), None, {})
+        self._asks(f"{self.name}.{attribute}", (), None, {})
         return self._receive(self._student.oracle.attribute(self.handle, attribute), f"{self.name}.{attribute}")
 
     def vjp(self, args: tuple, cotangent: Any) -> tuple[Any, dict]:
@@ -211,9 +214,13 @@ class StudentObject:
         gradients : dict
             By name: of the parameters, and "0", "1", ... for the floating tensors among the arguments.
         """
-        self._student.asks(self.name, ("x",) if len(args) == 1 else (), args, {})
+        self._asks(self.name, ("x",) if len(args) == 1 else (), args, {})
         (plain,), _ = sent((args,), {})
         return self._receive(self._student.oracle.vjp(self.handle, plain, cotangent, None), self.name)
+
+    def _asks(self, *what: Any) -> None:
+        if not self.made:
+            self._student.asks(*what)
 
     def _receive(self, reply: Reply, name: str) -> Any:
         self._student.replies.append(reply)
