@@ -51,7 +51,7 @@ class InKernel:
         self.work = work.apply if is_autograd else work
         self.seconds = seconds
         self._checks = checks
-        self._watch = watch
+        self._watch = borrowed.Watch(watch)
         self._objects: list[Any] = []
 
     def call(self, args: tuple, kwargs: dict) -> Reply:
@@ -74,7 +74,7 @@ class InKernel:
     def _run(self, function: Callable, args: tuple, kwargs: dict, wrap: Callable[[Any], Any] | None = None) -> Reply:
         given = {**dict(enumerate(args)), **kwargs}
         sent = {key: self._unwrap(value) for key, value in given.items()}
-        printed, watch = _Capped(PRINTED_LIMIT), borrowed.Watch(self._watch)
+        printed, self._watch.seen = _Capped(PRINTED_LIMIT), []
         value, failure = None, None
         with (
             contextlib.redirect_stdout(printed),
@@ -85,7 +85,7 @@ class InKernel:
         ):
             warnings.simplefilter("always")
             try:
-                with _time_limit(self.seconds), watch.watching():
+                with _time_limit(self.seconds), self._watch.watching():
                     value = function(
                         *(sent[i] for i in range(len(args))), **{k: v for k, v in sent.items() if isinstance(k, str)}
                     )
@@ -101,7 +101,7 @@ class InKernel:
             except BaseException as error:  # whatever the student's code raises is a result, not our error
                 failure = Failure("raised", _names(error), _message(error), _student_lines(error))
         changed = tuple(key for key, value_before in given.items() if not _same(value_before, sent[key]))
-        return Reply(value, failure, changed, printed.getvalue(), _warnings(caught), tuple(watch.seen))
+        return Reply(value, failure, changed, printed.getvalue(), _warnings(caught), tuple(self._watch.seen))
 
     def _find(self, what: Named) -> Any:
         module, _, name = what.name.partition(":")

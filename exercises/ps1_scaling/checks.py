@@ -69,7 +69,7 @@ def as_array(given):
 
 # --- 1. min_max ------------------------------------------------------------------------------------------------------
 
-min_max = problem_set.question("min_max(x, low, high, clip) -> x_scaled", points=12)
+min_max = problem_set.question("min_max(x, low, high, clip) -> x_scaled", points=11)
 
 
 def unseen(rng):
@@ -81,7 +81,7 @@ def unseen(rng):
     return low + (high - low) * place, low, high
 
 
-@min_max.part("training data fill the range 0 to 1", weight=4)
+@min_max.part("training data fill the range 0 to 1", weight=3)
 def _(student, rng):
     x = table(rng)
     low, high = x.min(axis=0), x.max(axis=0)
@@ -200,7 +200,7 @@ min_max.keeps_its_inputs(unseen, weight=1)
 
 # --- 2. fit_standardizer ---------------------------------------------------------------------------------------------
 
-fit_standardizer = problem_set.question("fit_standardizer(x) -> mean, std", points=12)
+fit_standardizer = problem_set.question("fit_standardizer(x) -> mean, std", points=11)
 
 
 NEGATIVE_VARIANCE = "The variance came out below 0, and has no root: subtract the mean first, then square."
@@ -230,7 +230,7 @@ def slips(x):
     }
 
 
-@fit_standardizer.part("mean and standard deviation of each feature", weight=5)
+@fit_standardizer.part("mean and standard deviation of each feature", weight=4)
 def _(student, rng):
     x = table(rng)
     mean, std = student(x)
@@ -321,7 +321,7 @@ fit_standardizer.keeps_its_inputs(lambda rng: (table(rng),), weight=1)
 
 # --- 3. Standardizer -------------------------------------------------------------------------------------------------
 
-standardizer = problem_set.question("Standardizer() -> scaler", points=16)
+standardizer = problem_set.question("Standardizer() -> scaler", points=14)
 
 
 def fresh(student):
@@ -348,6 +348,7 @@ def agree_either(name, given, formula, x, *, mistakes, hint):
     Only the numbers count here, however they are stored. That the variance is divided by m, and not by m - 1, is the
     first part's business: both will do.
     """
+    holds(given is not None, f"{name} is None, expected an array of numbers.", "Does the method return its result?")
     mean = x.mean(axis=0)
     try:
         agree(name, given, formula(mean, x.std(axis=0, ddof=1)), tolerance=2e-4)
@@ -401,7 +402,7 @@ def _(student, rng):
     )
 
 
-@standardizer.part("transform uses what fit stored", weight=4)
+@standardizer.part("transform uses what fit stored", weight=3)
 def _(student, rng):
     x = table(rng)
     new = new_rows(rng, x)
@@ -453,7 +454,7 @@ def _(student, rng):
             )
 
 
-@standardizer.part("inverse_transform undoes transform", weight=3)
+@standardizer.part("inverse_transform undoes transform", weight=2)
 def _(student, rng):
     x, new, j = with_constant(rng)
     mean, std = x.mean(axis=0), x.std(axis=0)
@@ -513,7 +514,12 @@ def _(student, rng):
         )
 
 
-# --- 4. split_and_scale ----------------------------------------------------------------------------------------------
+# --- 4. which_scaling, in words --------------------------------------------------------------------------------------
+
+problem_set.written("which_scaling", points=3)
+
+
+# --- 5. split_and_scale ----------------------------------------------------------------------------------------------
 
 split_and_scale = problem_set.question("split_and_scale(x, train_rows, test_rows) -> x_train, x_test", points=12)
 
@@ -662,12 +668,17 @@ def _(student, rng):
 split_and_scale.keeps_its_inputs(split, weight=1)
 
 
-# --- 5. condition_number ---------------------------------------------------------------------------------------------
+# --- 6. what_leakage_does, in words ----------------------------------------------------------------------------------
 
-condition_number = problem_set.question("condition_number(x) -> kappa", points=12)
+problem_set.written("what_leakage_does", points=4)
 
 
-@condition_number.part("largest eigenvalue over smallest", weight=5)
+# --- 7. condition_number ---------------------------------------------------------------------------------------------
+
+condition_number = problem_set.question("condition_number(x) -> kappa", points=11)
+
+
+@condition_number.part("largest eigenvalue over smallest", weight=4)
 def _(student, rng):
     eigenvalues = rng.uniform(0.5, 20, size=rng.integers(2, 5))
     eigenvalues[0] = 2.5 * eigenvalues[1]
@@ -745,9 +756,11 @@ def _(student, rng):
 condition_number.keeps_its_inputs(lambda rng: (table(rng),), weight=1)
 
 
-# --- 6. gradient -----------------------------------------------------------------------------------------------------
+# --- 8. gradient -----------------------------------------------------------------------------------------------------
 
-gradient = problem_set.question("gradient(w, x, y) -> grad", points=12)
+gradient = problem_set.question(
+    "gradient(w, x, y) -> grad", points=11, borrowed=("torch.autograd", "scipy.optimize.approx_fprime")
+)
 
 
 def anywhere(rng):
@@ -777,7 +790,7 @@ def _(student, rng):
     )
 
 
-@gradient.part("has the length of the slope", weight=4)
+@gradient.part("has the length of the slope", weight=3)
 def _(student, rng):
     w, x, y = anywhere(rng)
     expected = slope(w, x, y)
@@ -820,7 +833,7 @@ def _(student, rng):
 gradient.keeps_its_inputs(anywhere, weight=1)
 
 
-# --- 7. best_learning_rate -------------------------------------------------------------------------------------------
+# --- 9. best_learning_rate -------------------------------------------------------------------------------------------
 
 best_learning_rate = problem_set.question("best_learning_rate(x) -> learning_rate", points=10)
 
@@ -892,9 +905,20 @@ def _(student, rng):
 best_learning_rate.keeps_its_inputs(lambda rng: (table(rng),), weight=1)
 
 
-# --- 8. gradient_descent ---------------------------------------------------------------------------------------------
+# --- 10. gradient_descent --------------------------------------------------------------------------------------------
 
-gradient_descent = problem_set.question("gradient_descent(x, y, learning_rate, steps) -> w, losses", points=14)
+SOLVERS = ("lstsq", "solve", "inv", "pinv")  # they give the minimum without a step
+
+gradient_descent = problem_set.question(
+    "gradient_descent(x, y, learning_rate, steps) -> w, losses",
+    points=13,
+    borrowed=(
+        *(f"{library}.linalg.{name}" for library in ("numpy", "scipy") for name in SOLVERS),
+        "scipy.optimize",
+        "sklearn.linear_model",
+        "torch.optim",
+    ),
+)
 
 
 def run_of(rng):
@@ -914,7 +938,7 @@ def one_per_feature(w, x):
     return w
 
 
-@gradient_descent.part("the weights after the last step", weight=4)
+@gradient_descent.part("the weights after the last step", weight=3)
 def _(student, rng):
     x, y, learning_rate, steps = run_of(rng)
     w, _ = student(x, y, learning_rate, steps)

@@ -20,12 +20,12 @@
 # **Afterwards you can**
 #
 # - scale features two ways, and say what becomes of outliers, constant features and values never seen before,
-# - keep information about the test set out of the training,
+# - keep information about the test set out of the training, and say what becomes of a reported error where it leaks in,
 # - compute how badly scaled a least-squares problem is, and the learning rate that suits it,
 # - write gradient descent, and predict whether it will arrive.
 #
-# **Time:** about two hours. **You need:** Python functions, NumPy arrays, mean and variance, partial derivatives. The
-# chapter *Normalization and standardization* of the book is the theory to this practice.
+# **Time:** two hours and twenty minutes. **You need:** Python functions, NumPy arrays, mean and variance, partial
+# derivatives. The chapter *Normalization and standardization* of the book is the theory to this practice.
 #
 # ## How to work
 #
@@ -34,8 +34,10 @@
 #    yet, and what the likely mistake is. Try again as often as you like.
 # 3. Points are given part by part, so half a solution earns something. The questions don't depend on each other: skip
 #    one and come back later. A figure that uses an unanswered function shows `NotImplementedError`; this costs nothing.
-# 4. Stuck? Every question has three hints. Open one at a time.
-# 5. Before you hand in, type `bnlab check ps1_scaling.ipynb` in a terminal. It runs the notebook from top to bottom in
+# 4. Stuck? Every function has three hints. Open one at a time.
+# 5. Two questions, 4 and 6, want sentences instead of code. Double-click the cell below the question, write where it
+#    says `YOUR ANSWER HERE`, and press Shift+Enter. Your instructor reads them and gives their points.
+# 6. Before you hand in, type `bnlab check ps1_scaling.ipynb` in a terminal. It runs the notebook from top to bottom in
 #    a fresh kernel, as the grader will, with a table of your points. The grader draws other random inputs.
 #
 # Keep the cells that are here. You may add cells of your own.
@@ -45,14 +47,16 @@
 #
 # | question | difficulty | minutes | points |
 # |---|---|---|---|
-# | 1. `min_max` | ●○○○○ | 10 | 12 |
-# | 2. `fit_standardizer` | ●●○○○ | 15 | 12 |
-# | 3. `Standardizer` | ●●○○○ | 20 | 16 |
-# | 4. `split_and_scale` | ●●○○○ | 10 | 12 |
-# | 5. `condition_number` | ●●●○○ | 15 | 12 |
-# | 6. `gradient` | ●●●○○ | 15 | 12 |
-# | 7. `best_learning_rate` | ●●●●○ | 15 | 10 |
-# | 8. `gradient_descent` | ●●●○○ | 20 | 14 |
+# | 1. `min_max` | ●○○○○ | 10 | 11 |
+# | 2. `fit_standardizer` | ●●○○○ | 15 | 11 |
+# | 3. `Standardizer` | ●●○○○ | 20 | 14 |
+# | 4. `which_scaling` | ●●○○○ | 10 | 3 |
+# | 5. `split_and_scale` | ●●○○○ | 10 | 12 |
+# | 6. `what_leakage_does` | ●●●○○ | 10 | 4 |
+# | 7. `condition_number` | ●●●○○ | 15 | 11 |
+# | 8. `gradient` | ●●●○○ | 15 | 11 |
+# | 9. `best_learning_rate` | ●●●●○ | 15 | 10 |
+# | 10. `gradient_descent` | ●●●○○ | 20 | 13 |
 
 # %%
 import matplotlib.pyplot as plt
@@ -91,13 +95,14 @@ def make_houses(m=200, seed=1):
 
 houses, price = make_houses()
 for name, column in zip(FEATURES, houses.T, strict=True):
-    print(f"{name:>5}: {column.min():8.2f} to {column.max():8.2f}, mean {column.mean():8.2f}, std {column.std():7.2f}")
+    extent = f"{column.min():8.2f} to {column.max():8.2f}"
+    print(f"{name:>5}: {extent}, mean {column.mean():8.2f}, std {column.std():7.2f}")
 print(f"price: {price.min():8.2f} to {price.max():8.2f}")
 
 # %% [markdown]
 # ## 1. Min-max scaling
 #
-# *Difficulty:* ●○○○○ · *Time:* 10 minutes · *Points:* 12
+# *Difficulty:* ●○○○○ · *Time:* 10 minutes · *Points:* 11
 #
 # Min-max scaling, often called *normalization*, maps the range of every feature to 0 to 1:
 #
@@ -157,7 +162,7 @@ def min_max(x, low, high, clip=False):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "min_max", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "min_max", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("min_max", min_max)
 
 # %% [markdown]
@@ -178,7 +183,7 @@ scaled = {
 
 fig, axes = plt.subplots(2, 1, figsize=(6.4, 4.2), sharex=True, layout="constrained")
 for ax, (title, x_scaled) in zip(axes, scaled.items(), strict=True):
-    ax.hist(x_scaled[:, 0], bins=np.linspace(0, 1, 51))
+    ax.hist(x_scaled[:, 0], bins=np.linspace(0, 1, 51), histtype="stepfilled")
     ax.set(title=title, ylabel="houses")
     print(f"{title}: half of them lie below {np.median(x_scaled):.4f}")
 axes[-1].set_xlabel("area, min-max scaled")
@@ -187,7 +192,7 @@ plt.show()
 # %% [markdown]
 # ## 2. Mean and standard deviation
 #
-# *Difficulty:* ●●○○○ · *Time:* 15 minutes · *Points:* 12
+# *Difficulty:* ●●○○○ · *Time:* 15 minutes · *Points:* 11
 #
 # Standardization needs two numbers per feature:
 #
@@ -243,7 +248,7 @@ def fit_standardizer(x):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "fit_standardizer", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "fit_standardizer", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("fit_standardizer", fit_standardizer)
 
 # %% [markdown]
@@ -275,7 +280,7 @@ plt.show()
 # %% [markdown]
 # ## 3. An object that remembers
 #
-# *Difficulty:* ●●○○○ · *Time:* 20 minutes · *Points:* 16
+# *Difficulty:* ●●○○○ · *Time:* 20 minutes · *Points:* 14
 #
 # Whoever trains a model on scaled features must scale every later house with the *same* numbers. So the numbers belong
 # into an object that is fitted once. Complete the class:
@@ -339,7 +344,7 @@ class Standardizer:
         ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "Standardizer", "grade": true, "locked": true, "points": 16, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "Standardizer", "grade": true, "locked": true, "points": 14, "schema_version": 3, "solution": false, "task": false}
 check("Standardizer", Standardizer)
 
 # %% [markdown]
@@ -355,9 +360,9 @@ scaler.fit(houses)
 z = scaler.transform(houses)
 
 fig, axes = plt.subplots(2, 1, figsize=(6.4, 4.2), layout="constrained")
-axes[0].hist(houses[:, 1], bins=40)
+axes[0].hist(houses[:, 1], bins=40, histtype="stepfilled")
 axes[0].set(xlabel="area in m²", ylabel="houses")
-axes[1].hist(z[:, 1], bins=40)
+axes[1].hist(z[:, 1], bins=40, histtype="stepfilled")
 axes[1].set(xlabel="area, standardized", ylabel="houses")
 plt.show()
 print(f"standardized: mean {abs(z.mean(axis=0)).max():.0e} at most, std {z.std(axis=0)}")
@@ -365,7 +370,42 @@ print(f"largest house: {z[:, 1].max():.1f} standard deviations above the mean")
 print(f"there and back: off by {abs(scaler.inverse_transform(z) - houses).max():.0e} at most")
 
 # %% [markdown]
-# ## 4. Keep the test out of the training
+# ## 4. Which scaling, when?
+#
+# *Difficulty:* ●●○○○ · *Time:* 10 minutes · *Points:* 3 · a written answer
+#
+# Three features are waiting for a model that learns by gradient descent:
+#
+# - **(a)** Gray values of photos, whole numbers from 0 (black) to 255. Black should stay 0.
+# - **(b)** The air pressure at noon in one town, every day of the last 30 years, roughly bell-shaped. The model will be
+#   used on the days to come.
+# - **(c)** The yearly incomes of 10 000 households. Ten of them earn a thousand times as much as the others.
+#
+# For each: min-max scaling, standardization, or something else, and why? One or two sentences each. The reason counts
+# more than the choice.
+#
+# <details><summary>Hint: three questions to ask about each</summary>
+#
+# Which numbers are known before any data arrive? What happens to a value that no training row had? How much of the
+# scale do the few most extreme rows decide?
+# </details>
+
+# %% [markdown] nbgrader={"grade_id": "which_scaling", "grade": true, "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# (a) Min-max scaling with the known bounds 0 and 255, that is, x / 255. No photo can leave this range, black stays 0,
+# and nothing has to be fitted. (Bounds that merely occurred in the training photos would be a poorer choice: they
+# depend on which photos those were.)
+#
+# (b) Standardization. Air pressure has no fixed bounds, so a record storm of next winter would leave the range 0 to 1
+# that min-max scaling promised, and the lowest and the highest day of 30 years would set the scale for all others. Mean
+# and std use every day and change little with a few extreme ones, and a record is simply -4.5 instead of -4.
+#
+# (c) Neither of them as it is. Ten incomes stretch the range a thousandfold, so min-max scaling squeezes all other
+# households into the lowest thousandth of it. Standardization is hardly better: the ten make the std about 30 ordinary
+# incomes. Take the logarithm first and standardize that, or use the median and the distance between the quartiles,
+# which ten rows out of 10 000 can't move.
+
+# %% [markdown]
+# ## 5. Keep the test out of the training
 #
 # *Difficulty:* ●●○○○ · *Time:* 10 minutes · *Points:* 12
 #
@@ -448,9 +488,49 @@ plt.show()
 print(f"scaled year of the test rows: {x_test[:, 2].min():.2f} to {x_test[:, 2].max():.2f}")
 
 # %% [markdown]
-# ## 5. How badly scaled is it?
+# ## 6. What a leak does
 #
-# *Difficulty:* ●●●○○ · *Time:* 15 minutes · *Points:* 12
+# *Difficulty:* ●●●○○ · *Time:* 10 minutes · *Points:* 4 · a written answer
+#
+# A friend predicts prices. She fits min-max scaling to all 200 houses, splits them into training and test rows
+# afterwards, trains, and reports the error on the test rows. "No harm done," she says. "The scaling never looked at a
+# price." Answer her in five to eight sentences:
+#
+# 1. Which question should her error answer, and why doesn't it quite do so?
+# 2. Does this leak make the error look too small, too large, or can't one say? When will it hardly matter?
+# 3. She also kept only the features that go along with the price best, chosen from all 200 houses. Why is that leak
+#    worse?
+# 4. What should she do instead, and how could she find out what her leaks did to the error?
+#
+# <details><summary>Hint: two extremes</summary>
+#
+# To 2: think of 5 training rows among 200 houses, and of 190. To 3: think of 1000 features that are pure noise. Some of
+# them go along with the 200 prices by chance.
+# </details>
+
+# %% [markdown] nbgrader={"grade_id": "what_leakage_does", "grade": true, "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
+# 1. Her error should say how far off the model will be on houses that nobody has seen yet. The test rows stand for
+#    them, but their smallest and largest values took part in the scaling, so they weren't unseen: next year's houses
+#    will have no such say.
+#
+# 2. One can't say. The range says nothing about prices; a wider one makes the scaled features smaller, and whether this
+#    helps or hurts depends on the model. It hardly matters where the training rows alone have about the same range, as
+#    with many rows split at random, and no outliers. It matters with few training rows, or where the test rows lie
+#    elsewhere, such as the newest houses: the training is then told how far the future reaches.
+#
+# 3. This choice looked at the prices of the test rows. Among many features some go along with those prices by chance,
+#    and exactly these were kept, so the model looks good even where there is nothing to learn. This error is too small,
+#    and with many features and few rows much too small.
+#
+# 4. Split first. Then fit everything that is fitted, the scaling as well as the choice of features, to the training
+#    rows alone, and apply it unchanged to the test rows. To see what the leaks did, she can do both on the same
+#    splits, many times, and compare the errors; or shuffle the prices: an honest error then shows that nothing can be
+#    learned, a leaky one doesn't.
+
+# %% [markdown]
+# ## 7. How badly scaled is it?
+#
+# *Difficulty:* ●●●○○ · *Time:* 15 minutes · *Points:* 11
 #
 # From here on a linear model $\hat y = X w$ learns the price by least squares, with half the mean squared error as its
 # loss:
@@ -510,7 +590,7 @@ def condition_number(x):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "condition_number", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "condition_number", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("condition_number", condition_number)
 
 # %% [markdown]
@@ -556,9 +636,9 @@ axes[0].set_ylabel("weight of area")
 plt.show()
 
 # %% [markdown]
-# ## 6. The gradient
+# ## 8. The gradient
 #
-# *Difficulty:* ●●●○○ · *Time:* 15 minutes · *Points:* 12
+# *Difficulty:* ●●●○○ · *Time:* 15 minutes · *Points:* 11
 #
 # The gradient of the loss holds its slope in every weight, $\partial L / \partial w_j$, with
 #
@@ -609,7 +689,7 @@ def gradient(w, x, y):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "gradient", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "gradient", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("gradient", gradient)
 
 # %% [markdown]
@@ -646,7 +726,7 @@ for ax, (title, H, starts, arrows) in zip(axes, panels, strict=True):
 plt.show()
 
 # %% [markdown]
-# ## 7. The best learning rate
+# ## 9. The best learning rate
 #
 # *Difficulty:* ●●●●○ · *Time:* 15 minutes · *Points:* 10
 #
@@ -725,9 +805,9 @@ ax.legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# ## 8. Gradient descent
+# ## 10. Gradient descent
 #
-# *Difficulty:* ●●●○○ · *Time:* 20 minutes · *Points:* 14
+# *Difficulty:* ●●●○○ · *Time:* 20 minutes · *Points:* 13
 #
 # Put it together. Start at $w = 0$, one weight per feature, and take `steps` steps of gradient descent on
 # half the mean squared error of `x @ w`, with all rows in every step. Return
@@ -786,7 +866,7 @@ def gradient_descent(x, y, learning_rate, steps):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "gradient_descent", "grade": true, "locked": true, "points": 14, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "gradient_descent", "grade": true, "locked": true, "points": 13, "schema_version": 3, "solution": false, "task": false}
 check("gradient_descent", gradient_descent)
 
 # %% [markdown]
@@ -794,7 +874,7 @@ check("gradient_descent", gradient_descent)
 #
 # The same houses, the same model, the same prices: raw, min-max scaled and standardized. All three can express exactly
 # the same predictions and start at the same loss. Each tries five learning rates, up to the best guaranteed one of
-# question 7, and keeps the one that is first at 0.1 % of the way (or comes closest). So the comparison is fair.
+# question 9, and keeps the one that is first at 0.1 % of the way (or comes closest). So the comparison is fair.
 #
 # The figure shows how much of the way from the first loss to the best possible loss is left, on a logarithmic axis.
 # Standardized, the loss falls steeply and a few steps do it. Min-max scaled, it falls much less steeply. Raw drops at

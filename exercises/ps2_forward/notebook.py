@@ -25,8 +25,9 @@
 # - keep running statistics, and explain why a prediction must not depend on its batch mates;
 # - find the right axes for tables, sequences, images and volumes.
 #
-# **Time:** about two hours. **You need:** NumPy arrays (axes, broadcasting), mean and variance. The chapter *The batch
-# normalization transform* of the book is the theory to this practice. No graphics card, no deep learning library.
+# **Time:** a little more than two hours. **You need:** NumPy arrays (axes, broadcasting), mean and variance. The
+# chapter *The batch normalization transform* of the book is the theory to this practice. No graphics card, no deep
+# learning library.
 #
 # ## How to work
 #
@@ -36,8 +37,10 @@
 # 3. Points are given part by part, so half a solution earns something. The questions don't depend on each other,
 #    unless you call your earlier functions: skip one and come back later. A figure that uses an unanswered function
 #    shows `NotImplementedError`; this costs nothing.
-# 4. Stuck? Every question has three hints. Open one at a time.
-# 5. Before you hand in, type `bnlab check ps2_forward.ipynb` in a terminal. It runs the notebook from top to bottom in
+# 4. Stuck? Every function has three hints. Open one at a time.
+# 5. Two questions, 3 and 7, want sentences instead of code. Double-click the cell below the question, write where it
+#    says `YOUR ANSWER HERE`, and press Shift+Enter. Your instructor reads them and gives their points.
+# 6. Before you hand in, type `bnlab check ps2_forward.ipynb` in a terminal. It runs the notebook from top to bottom in
 #    a fresh kernel, as the grader will, with a table of your points. The grader draws other random inputs.
 #
 # Keep the cells that are here. You may add cells of your own.
@@ -47,14 +50,16 @@
 #
 # | question | difficulty | minutes | points |
 # |---|---|---|---|
-# | 1. `batch_moments` | ●●○○○ | 15 | 14 |
-# | 2. `normalize` | ●●○○○ | 10 | 12 |
-# | 3. `undo_with` | ●●○○○ | 10 | 10 |
-# | 4. `update_running` | ●●○○○ | 15 | 14 |
-# | 5. `batch_norm_eval` | ●●○○○ | 10 | 12 |
-# | 6. `layer_sizes` | ●○○○○ | 5 | 6 |
-# | 7. `channel_moments` | ●●●○○ | 15 | 12 |
-# | 8. `batch_norm` | ●●●●○ | 30 | 20 |
+# | 1. `batch_moments` | ●●○○○ | 15 | 13 |
+# | 2. `normalize` | ●●○○○ | 10 | 11 |
+# | 3. `why_not_the_variance` | ●●○○○ | 10 | 3 |
+# | 4. `undo_with` | ●●○○○ | 10 | 10 |
+# | 5. `update_running` | ●●○○○ | 15 | 13 |
+# | 6. `batch_norm_eval` | ●●○○○ | 10 | 11 |
+# | 7. `batch_mates` | ●●●○○ | 10 | 4 |
+# | 8. `layer_sizes` | ●○○○○ | 5 | 6 |
+# | 9. `channel_moments` | ●●●○○ | 15 | 11 |
+# | 10. `batch_norm` | ●●●●○ | 30 | 18 |
 
 # %%
 import matplotlib.pyplot as plt
@@ -64,7 +69,7 @@ from checks import check
 # %% [markdown]
 # ## 1. The mean and variance of a batch
 #
-# *Difficulty* ●●○○○ · *15 minutes* · *14 points*
+# *Difficulty* ●●○○○ · *15 minutes* · *13 points*
 #
 # A batch is an array `x` of shape $(N, D)$: $N$ examples (rows) with $D$ features (columns). Each feature is normalized
 # by itself, with its own mean and variance over the $m = N$ examples:
@@ -129,7 +134,7 @@ def batch_moments(x):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "batch_moments", "grade": true, "locked": true, "points": 14, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "batch_moments", "grade": true, "locked": true, "points": 13, "schema_version": 3, "solution": false, "task": false}
 check("batch_moments", batch_moments)
 
 # %% [markdown]
@@ -156,7 +161,7 @@ plt.show()
 # %% [markdown]
 # ## 2. Normalize
 #
-# *Difficulty* ●●○○○ · *10 minutes* · *12 points*
+# *Difficulty* ●●○○○ · *10 minutes* · *11 points*
 #
 # With a mean and a variance for each feature, the normalized value is
 #
@@ -164,9 +169,8 @@ plt.show()
 # \hat{x}_{ij} = \frac{x_{ij} - \mu_j}{\sqrt{\sigma^2_j + \varepsilon}}
 # $$
 #
-# You will read that BN "divides by the variance". It divides by the standard deviation, the square root. Think of
-# units: if $x$ is a length in meters, its variance is in square meters, and so $x / \sigma$ has no unit while $x /
-# \sigma^2$ changes when you measure in millimeters.
+# You will read that BN "divides by the variance". It divides by the standard deviation, the square root. What the
+# difference is, you say in question 3.
 #
 # $\varepsilon$ is a small number, often $10^{-5}$, that stands *inside* the root. It is there for features that hardly
 # vary: in a batch where a feature is constant, $\sigma^2 = 0$ and the result should be 0, not $0/0$.
@@ -221,7 +225,7 @@ def normalize(x, mean, var, eps):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "normalize", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "normalize", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("normalize", normalize)
 
 # %% [markdown]
@@ -250,7 +254,38 @@ for ax, (title, values) in zip(axes, versions.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# ## 3. Undo it: gamma and beta
+# ## 3. Why not the variance?
+#
+# *Difficulty* ●●○○○ · *10 minutes* · *3 points* · a written answer
+#
+# "Let us save the square root," says a colleague, "and take $\hat{x} = (x - \mu) / \sigma^2$. Whatever factor is
+# missing, $\gamma$ will learn it." Answer in a few sentences. Leave $\varepsilon$ out.
+#
+# 1. The heights of a group of people have a standard deviation of 0.12 m, which is 120 mm. Which standard deviation
+#    does the colleague's $\hat{x}$ have, for the heights in meters and for the same heights in millimeters? And BN's?
+# 2. What does the colleague's formula do to features whose spreads differ, as in the figure above?
+# 3. What is wrong with leaving the rest to $\gamma$? Think of the first step of training, and of a layer whose weights
+#    grow during training.
+#
+# <details><summary>Hint: one number per feature</summary>
+#
+# Dividing all values by a number divides their standard deviation by that number. What is $\sigma / \sigma^2$?
+#
+# </details>
+
+# %% [markdown] nbgrader={"grade_id": "why_not_the_variance", "grade": true, "locked": false, "points": 3, "schema_version": 3, "solution": true, "task": false}
+# 1. Dividing by $\sigma^2$ leaves a standard deviation of $\sigma / \sigma^2 = 1 / \sigma$: 1 / 0.12 = 8.3 for meters
+#    and 1 / 120 = 0.0083 for millimeters. The same people, and a thousand times smaller numbers, because of the unit.
+#    BN's $\hat{x}$ has no unit and a standard deviation of 1 in both cases.
+# 2. It turns the spreads upside down instead of making them equal: a feature with a large spread comes out with a small
+#    one and the other way round. In the figure, the heights in meters, the narrowest feature before, fill the panel.
+# 3. $\gamma$ starts at 1, so in the first step the features are as unequal as before, and that is what normalization
+#    was to spare us. And $\gamma = \sigma$ would be right for one $\sigma$ only: when the weights of the layer before
+#    double, $\sigma$ doubles and the colleague's output halves, so $\gamma$ must run after every change of the weights.
+#    Divided by $\sigma$, the output stays the same by itself.
+
+# %% [markdown]
+# ## 4. Undo it: gamma and beta
 #
 # *Difficulty* ●●○○○ · *10 minutes* · *10 points*
 #
@@ -346,9 +381,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# ## 4. Running statistics
+# ## 5. Running statistics
 #
-# *Difficulty* ●●○○○ · *15 minutes* · *14 points*
+# *Difficulty* ●●○○○ · *15 minutes* · *13 points*
 #
 # In training every batch brings its own mean and variance. Later, when the network has to judge a single example, there
 # is no batch. So during training BN keeps averages of the statistics it has seen, with a weight for the newest batch
@@ -425,7 +460,7 @@ def update_running(running_mean, running_var, mean, var, m, momentum):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "update_running", "grade": true, "locked": true, "points": 14, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "update_running", "grade": true, "locked": true, "points": 13, "schema_version": 3, "solution": false, "task": false}
 check("update_running", update_running)
 
 # %% [markdown]
@@ -457,9 +492,9 @@ ax.legend(loc="upper left", ncols=2)
 plt.show()
 
 # %% [markdown]
-# ## 5. Evaluation
+# ## 6. Evaluation
 #
-# *Difficulty* ●●○○○ · *10 minutes* · *12 points*
+# *Difficulty* ●●○○○ · *10 minutes* · *11 points*
 #
 # In evaluation the running statistics take the place of the batch's:
 #
@@ -479,7 +514,7 @@ plt.show()
 # <details><summary>Hint 2: parts you know</summary>
 #
 # To hint 1: none of the six; everything here is elementwise. It is the normalization of question 2, with given
-# statistics, and then the scale and shift of question 3. If you call your `normalize`, its mistakes count here too.
+# statistics, and then the scale and shift of question 4. If you call your `normalize`, its mistakes count here too.
 #
 # </details>
 #
@@ -520,7 +555,7 @@ def batch_norm_eval(x, gamma, beta, running_mean, running_var, eps):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "batch_norm_eval", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "batch_norm_eval", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("batch_norm_eval", batch_norm_eval)
 
 # %% [markdown]
@@ -543,14 +578,52 @@ for ax, values, title in (
     (axes[0], in_training, "statistics of the batch"),
     (axes[1], in_evaluation, "running statistics, by your batch_norm_eval"),
 ):
-    ax.hist(values, bins=bins)
+    ax.hist(values, bins=bins, histtype="stepfilled")
     ax.set_title(title, loc="left")
     ax.set_ylabel("batches")
 axes[1].set_xlabel("output for the example x = 7")
 plt.show()
 
 # %% [markdown]
-# ## 6. How large is a BN layer?
+# ## 7. Batch mates
+#
+# *Difficulty* ●●●○○ · *10 minutes* · *4 points* · a written answer
+#
+# An app names the plants in photos. Its network has BN layers, and somebody forgot to switch them to evaluation: every
+# photo is normalized with the mean and variance of the batch in which it happens to arrive. Answer in two or three
+# sentences each:
+#
+# 1. The same photo, sent twice, gets two different names. How can that be, though no weight has changed?
+# 2. At night the photos come one by one. What does a BN layer behind a *dense* layer put out for a batch of one, and
+#    what do the layers behind it still learn about the photo?
+# 3. A gardener sends 32 photos of the same rose in one batch. Why may the names be worse than if every photo had come
+#    among photos of other plants?
+# 4. In training every output depends on its batch mates, too, and no one complains. Why does it do no harm there, and
+#    what do the running statistics have to do with it?
+#
+# <details><summary>Hint: what is the mean of the batch?</summary>
+#
+# In 2 it is the example itself. In 3 it is what all the roses have in common. In 4 it is an estimate. Of what?
+#
+# </details>
+
+# %% [markdown] nbgrader={"grade_id": "batch_mates", "grade": true, "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
+# 1. The photo is normalized with a mean and a variance over all photos of its batch. With other batch mates these are
+#    other numbers, so the values behind the layer are others, and near the border between two plants that is enough for
+#    another name.
+# 2. With one example, the mean is the example itself and the variance is 0. So $\hat{x} = 0$ and $y = \beta$, whatever
+#    the photo shows: nothing about it gets through the layer, and every photo has the same name. (PyTorch refuses such
+#    a batch in training mode.)
+# 3. The mean of this batch is the typical rose. What all its photos have in common, by which the network would tell a
+#    rose from other plants, is subtracted, and the small differences between the photos are stretched to standard
+#    deviation 1. The layers behind never met such values: in training the batches were mixed.
+# 4. In training the batches are drawn at random from all data, so their statistics are estimates of the same two
+#    numbers, the mean and variance over all the data. The differences are noise, which averages out over many steps,
+#    and a little of it may even help against overfitting. The running statistics collect these estimates. In evaluation
+#    they stand in for the batch as fixed numbers, so that an output depends on its own example only.
+
+# %% [markdown]
+# ## 8. How large is a BN layer?
 #
 # *Difficulty* ●○○○○ · *5 minutes* · *6 points*
 #
@@ -639,9 +712,9 @@ for place, shape in {
     print(f"{place:<20}{shape!s:<22}{learned:>9,}{remembered:>12,}{m:>12,}")
 
 # %% [markdown]
-# ## 7. The moments of channels
+# ## 9. The moments of channels
 #
-# *Difficulty* ●●●○○ · *15 minutes* · *12 points*
+# *Difficulty* ●●●○○ · *15 minutes* · *11 points*
 #
 # Now the mean and (biased) variance of each channel, for inputs with any number of position axes. For images:
 #
@@ -705,7 +778,7 @@ def channel_moments(x):
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "channel_moments", "grade": true, "locked": true, "points": 12, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "channel_moments", "grade": true, "locked": true, "points": 11, "schema_version": 3, "solution": false, "task": false}
 check("channel_moments", channel_moments)
 
 # %% [markdown]
@@ -736,9 +809,9 @@ for ax, (title, values) in zip(axes, versions.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# ## 8. Batch normalization
+# ## 10. Batch normalization
 #
-# *Difficulty* ●●●●○ · *30 minutes* · *20 points*
+# *Difficulty* ●●●●○ · *30 minutes* · *18 points*
 #
 # The whole thing: training and evaluation, the running statistics, inputs of any rank. You may call your functions from
 # above, or write it out afresh in about ten lines. If you call them, their mistakes count here too.
@@ -823,7 +896,7 @@ def batch_norm(x, gamma, beta, running_mean, running_var, training, momentum, ep
     ### END SOLUTION
 
 
-# %% nbgrader={"grade_id": "batch_norm", "grade": true, "locked": true, "points": 20, "schema_version": 3, "solution": false, "task": false}
+# %% nbgrader={"grade_id": "batch_norm", "grade": true, "locked": true, "points": 18, "schema_version": 3, "solution": false, "task": false}
 check("batch_norm", batch_norm)
 
 # %% [markdown]

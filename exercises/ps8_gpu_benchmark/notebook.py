@@ -1334,9 +1334,10 @@ if triton is not None:
 check_fused(batch_norm_kernel)
 
 # %% [markdown]
-# **See it** (on a GPU only). Your kernel against PyTorch's, as in the benchmark, forward. *What you should see:* a kernel
-# of thirty lines comes near PyTorch's hand-written one, or passes it. With 64 channels only 64 programs run, fewer than a
-# large GPU has multiprocessors: more programs per channel would be faster, and have to agree on their sums.
+# **See it** (on a GPU only). Your kernel against PyTorch's, as in the benchmark, forward. *What to look at:* how near
+# thirty lines come to PyTorch's hand-written kernel on your card; the course has not recorded it yet. With 64 channels
+# only 64 programs run, fewer than a large GPU has multiprocessors: more programs per channel keep more of it busy, and have
+# to agree on their sums.
 
 # %%
 if DEVICE == "cuda" and batch_norm_kernel is not None:

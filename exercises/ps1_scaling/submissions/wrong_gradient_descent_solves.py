@@ -1,4 +1,4 @@
-"""Solves the least-squares problem instead of walking."""
+"""Solves the least-squares problem along the axes of the bowl instead of walking."""
 
 QUESTION = "gradient_descent"
 LOSES = {
@@ -10,5 +10,6 @@ SAYS = "This is the least-squares solution"
 
 
 def gradient_descent(x, y, learning_rate, steps):
-    w = np.linalg.lstsq(x, y, rcond=None)[0]
+    eigenvalues, directions = np.linalg.eigh(x.T @ x)
+    w = directions @ (directions.T @ (x.T @ y) / eigenvalues)
     return w, np.full(steps + 1, ((x @ w - y) ** 2).mean() / 2)

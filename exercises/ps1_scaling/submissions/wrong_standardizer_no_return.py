@@ -6,7 +6,7 @@ LOSES = {
     "a constant feature becomes 0",
     "every scaler keeps its own statistics",
 }
-SAYS = "Does the function return it?"
+SAYS = "Does the method return its result?"
 
 
 class Standardizer:
