@@ -182,18 +182,3 @@ def test_warnings_and_output_cost_nothing(name, capfd):
     for report in reports.values():
         assert any("an old habit" in text for part in report.parts for text in part.warned), report.question
     assert "there" not in capfd.readouterr().err  # nbgrader scores a cell that writes to standard error 0
-
-
-@every_set
-def test_every_question_is_proven_by_other_styles_and_named_mistakes(name):
-    notebook(name)  # skips where the set's checks can't be loaded
-    source = SOURCES[name]
-    by_kind = {kind: [s for s in source.submissions if s.kind == kind] for kind in ("right", "wrong", "borrowed")}
-    for question in source.problem_set.questions:
-        assert sum(question in submission.cells for submission in by_kind["right"]) >= 2, question
-        assert sum(question in submission.cells for submission in by_kind["wrong"]) >= 4, question
-    assert by_kind["borrowed"]
-    rubric = (source.directory / "rubric.md").read_text(encoding="utf-8")
-    assert 1 <= len(source.problem_set.written_answers) <= 2
-    for grade_id, points in source.problem_set.written_answers.items():
-        assert 3 <= points <= 5 and f"`{grade_id}`" in rubric
