@@ -31,14 +31,3 @@ CLAIMS = {
     "C23": "Batch normalization is preprocessing at every layer.",
     "C24": "A good learning rate can be estimated.",
 }
-
-# The problem set in which students test a claim themselves: its label in the book.
-EXERCISES = {
-    "C01": "ch-ps1",
-    "C02": "ch-ps1",
-    "C12": "ch-ps2",
-    "C13": "ch-ps2",
-    "C14": "ch-ps2",
-    "C21": "ch-ps2",
-    "C23": "ch-ps2",
-}

@@ -77,6 +77,11 @@ def run(
         _refuse(f"{given} Give --all or some of: {', '.join(names())}")
     if budget not in BUDGETS:
         _refuse(f"--budget is {budget!r}: give small or full")
+    for name in chosen:
+        try:
+            find(name).EXPERIMENT.check_device(device)
+        except ValueError as error:
+            _refuse(str(error))
     if output is None and budget == "full":
         output = Path("book/results")
         if not output.is_dir():

@@ -58,17 +58,17 @@ BUDGETS = {
         "plan": (8, "M", 16, "M", 32),
         "train": 2000,
         "test": 1000,
-        "steps": 100,
+        "steps": 72,
         "batch_size": 64,
         "first_rate": 0.1,
         "tuned_on": 2,
     },
     "full": {
         "size": 28,
-        "plan": (16, "M", 32, "M", 64, "M"),
+        "plan": (12, "M", 24, "M", 48, "M"),
         "train": 8000,
         "test": 2000,
-        "steps": 480,
+        "steps": 320,
         "batch_size": 100,
         "first_rate": 0.1,
         "tuned_on": 3,
@@ -324,17 +324,7 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result
     ``recipe``, ``seed``, ``rate`` and ``error`` (a fraction); all but the first have ``images`` (a shift) and
     ``strength``, and where it applies ``steps``, ``seconds``, ``adapted_on`` (how many unlabeled images).
 
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-    budget : {"small", "full"}
-        Images of 14x14 and three convolutions, 2,000 images; or 28x28, wider and longer, 8,000 images.
-    journal : bnlab.experiments.Journal or None
-
-    Returns
-    -------
-    Result
+    A small run has images of 14x14, three convolutions and 2,000 images; a full one 28x28, wider, longer, 8,000 images.
     """
     settings = BUDGETS.get(budget, BUDGETS["small"])  # conduct refuses another budget
     made = {}
@@ -366,12 +356,13 @@ def _measure(arm, recipe, seeds, images, settings, device):
         {"kind": "rate", "rate": rate, "seed": seed, "error": history.test_error[-1]}
         for (rate, seed), (_, history) in fits.items()
     ]
+    prepared = standardize if recipe == "standardized" else lambda x: x
+    tests = {where: prepared(x) for where, x in images["test"].items()}
     for seed in seeds:
         model, history = fitted(best, seed)
         common = {"seed": seed, "rate": best}
         effort = {"steps": settings["steps"], "seconds": history.seconds[-1]}
-        for (shift, strength), x in images["test"].items():
-            x = standardize(x) if recipe == "standardized" else x
+        for (shift, strength), x in tests.items():
             row = {"kind": "test", "images": shift, "strength": strength, **effort, **common}
             rows.append({**row, "error": evaluate(model, x, images["y_test"])[1]})
         if recipe == "gray":

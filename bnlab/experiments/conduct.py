@@ -12,6 +12,7 @@ import os
 import platform
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,6 +47,8 @@ class Experiment:
         What makes the comparison fair: initialization, optimizer, schedule, and how learning rates were chosen.
     packages : tuple of str
         Packages, besides NumPy, torch and scikit-learn, whose versions can change the result.
+    cpu_only : bool
+        Whether it computes on the CPU alone, and so refuses another device.
     """
 
     name: str
@@ -54,11 +57,33 @@ class Experiment:
     section: str
     fair: str
     packages: tuple[str, ...] = ()
+    cpu_only: bool = False
 
     def __post_init__(self):
         unknown = [claim for claim in self.claims if claim not in CLAIMS]
         if unknown:
             raise ValueError(f"{self.name} judges {unknown}, which are no claims: see bnlab.experiments.CLAIMS")
+
+    def check_device(self, device) -> None:
+        """Refuse a device that torch can't use here, or that this experiment doesn't use.
+
+        Raises
+        ------
+        ValueError
+            Saying which it can.
+        """
+        if str(device) == "cpu":
+            return
+        if self.cpu_only:
+            raise ValueError(f"the device is {str(device)!r}, but {self.name} computes on the CPU only: give 'cpu'")
+        import torch
+
+        try:
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ValueError(
+                f"the device {str(device)!r} can't be used here: give 'cpu', or 'cuda' where torch finds a GPU"
+            ) from error
 
 
 class Journal:
@@ -139,9 +164,10 @@ def conduct(
     Raises
     ------
     ValueError
-        For a budget that is neither "small" nor "full", no or repeated seeds, or a device that isn't there.
+        For a budget that is neither "small" nor "full", no or repeated seeds, or a device that can't be used.
     """
-    seeds = _checked(seeds, device, budget)
+    seeds = _checked(seeds, budget)
+    experiment.check_device(device)
     journal = journal or Journal()
     units = list(units)
     entries = []
@@ -249,19 +275,40 @@ def expect(result: Result, **verdicts: str) -> None:
             raise AssertionError(f"{result.experiment} says nothing about {claim}, only about {sorted(found)}")
         measured = found[claim]
         if measured.verdict != printed:
-            if os.environ.get("CI"):
-                raise AssertionError(
-                    f"the page says {claim} {printed!r}, but {result.experiment} measured {measured.verdict!r}: "
-                    f"{measured.number} {measured.what}. Look at the numbers, then change the page or the experiment"
-                )
-            from IPython.display import Markdown, display
-
-            display(
-                Markdown(
-                    f"```{{warning}}\nOn the machine that built this page, {claim} came out as "
-                    f"**{measured.words}**: {measured.number} {measured.what}.\n```"
-                )
+            number = f"{measured.number} {measured.what}"
+            _part(
+                f"the page says {claim} {printed!r}, but {result.experiment} measured {measured.verdict!r}: {number}",
+                f"{claim} came out as **{measured.words}**: {number}.",
             )
+
+
+def holds(condition, *details) -> None:
+    """See to it that what a page says in words is what its cells computed; as `expect`, for everything but verdicts.
+
+    Parameters
+    ----------
+    condition : bool
+        What must be true for the text to be, as in ``holds(error["bn"] < error["plain"])``.
+    *details
+        What to show where it isn't.
+
+    Raises
+    ------
+    AssertionError
+        If the condition is false and the environment variable CI is set.
+    """
+    if not condition:
+        call = " ".join([traceback.extract_stack(limit=2)[0].line or "holds(...)", *map(str, details)])
+        _part(f"the page's words don't fit its numbers: {call}", f"one number isn't as the text says: `{call}`.")
+
+
+def _part(error: str, note: str) -> None:
+    """Stop the build in CI; elsewhere put a box on the page."""
+    if os.environ.get("CI"):
+        raise AssertionError(f"{error}. Look at the numbers, then change the page or the experiment")
+    from IPython.display import Markdown, display
+
+    display(Markdown(f"```{{warning}}\nOn the machine that built this page, {note}\n```"))
 
 
 def cached(name: str, budget: str, seeds: Sequence[int] = range(5), device: str = "cpu") -> Path:
@@ -308,7 +355,7 @@ def provenance(command: str, device: str = "cpu", packages: Iterable[str] = ()) 
     }
 
 
-def _checked(seeds, device, budget) -> list[int]:
+def _checked(seeds, budget) -> list[int]:
     if budget not in BUDGETS:
         raise ValueError(
             f"the budget is {budget!r}: give 'small' (under a minute) or 'full' (what a results file records)"
@@ -316,15 +363,6 @@ def _checked(seeds, device, budget) -> list[int]:
     seeds = [int(seed) for seed in seeds]
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"the seeds are {seeds}: give at least one, each once; five or more give an honest spread")
-    if str(device) != "cpu":
-        import torch
-
-        try:
-            torch.empty(0, device=device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(
-                f"the device {device!r} can't be used here ({str(error).splitlines()[0]}): give 'cpu'"
-            ) from None
     return seeds
 
 

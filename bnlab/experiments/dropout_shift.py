@@ -43,8 +43,13 @@ PLACES = {"everywhere": tuple(range(HIDDEN)), "at the end": (HIDDEN - 1,)}
 ARMS = ("neither", "dropout", "BN", "BN, dropout everywhere", "BN, dropout at the end")
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 BUDGETS = {
-    "small": {"width": 48, "steps": 300, "dropouts": (0.1, 0.3, 0.5, 0.7), "tasks": ("fashion",)},
-    "full": {"width": 96, "steps": 2000, "dropouts": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7), "tasks": ("fashion", "mnist1d")},
+    "small": {"width": 48, "steps": 300, "dropouts": (0.1, 0.3, 0.5, 0.7, 0.8, 0.9), "tasks": ("fashion",)},
+    "full": {
+        "width": 96,
+        "steps": 2000,
+        "dropouts": (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9),
+        "tasks": ("fashion", "mnist1d"),
+    },
 }
 
 
@@ -55,25 +60,13 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
     validation_loss_*, test_loss_*, test_error_*; for BN with dropout everywhere also ratio (lists over the hidden
     layers: variance in evaluation divided by variance in training, mean over the units) and predicted (the same for the
     second hidden layer, from the weights; see `predicted_ratio`).
-
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-        The networks are tiny: only "cpu" is used.
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     units = [{"task": task, "arm": arm, "seed": seed} for task in plan["tasks"] for arm in ARMS for seed in seeds]
     return conduct(
         EXPERIMENT,
         units,
-        lambda unit: train(unit["task"], unit["arm"], unit["seed"], plan),
+        lambda unit: train(unit["task"], unit["arm"], unit["seed"], plan, device),
         seeds=seeds,
         device=device,
         budget=budget,
@@ -82,19 +75,19 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
     )
 
 
-def train(task: str, arm: str, seed: int, plan: dict) -> list[dict]:
+def train(task: str, arm: str, seed: int, plan: dict, device: str = "cpu") -> list[dict]:
     """Train one arm at all pairs of rate and p; return one row for each."""
     data, x_test, y_test = scarce(task, EXAMPLES, seed)
     has_bn, has_dropout = arm.startswith("BN"), "dropout" in arm
     pairs = [(rate, p) for p in (plan["dropouts"] if has_dropout else (0.0,)) for rate in RATES]
     rates, ps = (np.array(column) for column in zip(*pairs, strict=True))
     sizes = [data.x_train.shape[1], *[plan["width"]] * HIDDEN, len(data.classes)]
-    ensemble = Ensemble(sizes, [seed] * len(pairs), norm=Recorder() if has_bn else None)
+    ensemble = Ensemble(sizes, [seed] * len(pairs), norm=Recorder() if has_bn else None, device=device)
     layers = PLACES["at the end" if arm.endswith("end") else "everywhere"] if has_dropout else ()
     drop = dropout(ps, layers, seed)
     fit(ensemble, data, rates, steps=plan["steps"], batch_size=BATCH, every=plan["steps"], tap=drop)
 
-    x = torch.as_tensor(data.x_train)
+    x = torch.as_tensor(data.x_train).to(device)
     validation = torch.as_tensor(data.x_test), torch.as_tensor(data.y_test)
     measured, variances = {}, {}
     for way in ("recalibrated", "tracked"):
@@ -107,8 +100,8 @@ def train(task: str, arm: str, seed: int, plan: dict) -> list[dict]:
         measured[f"test_loss_{way}"], measured[f"test_error_{way}"] = test_scores(ensemble, x_test, y_test)
     if arm == "BN, dropout everywhere":
         ratios = [(a / b).mean(1) for a, b in zip(variances["recalibrated"], variances["tracked"], strict=True)]
-        measured["ratio"] = torch.stack(ratios, dim=1).numpy()
-        measured["predicted"] = predicted_ratio(ensemble, x, ps).numpy()
+        measured["ratio"] = torch.stack(ratios, dim=1).cpu().numpy()
+        measured["predicted"] = predicted_ratio(ensemble, x, ps).cpu().numpy()
     return [
         {"rate": rate, "p": p} | {name: values[k] for name, values in measured.items()}
         for k, (rate, p) in enumerate(pairs)
@@ -132,7 +125,8 @@ def dropout(p: np.ndarray, layers: Sequence[int], seed: int):
     def tap(place, layer, value):
         if place != "h" or layer not in layers:
             return None
-        return value * (torch.rand(value.shape, generator=generator) < keep) / keep
+        kept = (torch.rand(value.shape, generator=generator) < keep) / keep
+        return value * kept.to(value.device)
 
     return tap
 
@@ -156,7 +150,7 @@ def store_statistics(ensemble: Ensemble, x: torch.Tensor, tap, masks: int = MASK
 
     They are averaged over passes of x, as running averages do when the weights stand still.
     """
-    sums = [[torch.zeros(()), torch.zeros(())] for _ in ensemble.population]
+    sums = [[0.0, 0.0] for _ in ensemble.population]
     for _ in range(masks):
         ensemble(x, tap=tap)
         for layer, (mu, var) in ensemble.norm.seen.items():
@@ -174,7 +168,7 @@ def predicted_ratio(ensemble: Ensemble, x: torch.Tensor, p: np.ndarray) -> torch
     seen = {}
     ensemble(x, tap=lambda place, layer, value: seen.update({(place, layer): value}))
     h, z = seen["h", 0], seen["z", 1]
-    odds = torch.as_tensor(p / (1 - p), dtype=torch.float32)[:, None]
+    odds = torch.as_tensor(p / (1 - p), dtype=torch.float32).to(x.device)[:, None]
     added = odds * torch.einsum("rij,ri->rj", ensemble.weights[1].square(), h.square().mean(1))
     var = z.var(dim=1, correction=0)
     return (var / (var + added)).mean(1)
@@ -197,8 +191,8 @@ def chosen(result: Result, arm: str, way: str = "tracked", p: float | None = Non
     Returns
     -------
     dict
-        rate, p, inside (whether the best rate is neither the first nor the last), and arrays of one entry per seed:
-        test_loss, test_error.
+        rate, p, inside (whether the best rate is neither the first nor the last, and the best p, unless given, not the
+        last; p = 0 is another arm), and arrays of one entry per seed: test_loss, test_error.
     """
     rows = [row for row in result.select(task=task, arm=arm) if p is None or row["p"] == p]
     pairs = sorted({(row["rate"], row["p"]) for row in rows})
@@ -207,11 +201,11 @@ def chosen(result: Result, arm: str, way: str = "tracked", p: float | None = Non
         return np.array([row[f"{name}_{way}"] for row in rows if (row["rate"], row["p"]) == pair], dtype=float)
 
     best = min(pairs, key=lambda pair: np.nan_to_num(of(pair, "validation_loss").mean(), nan=np.inf))
-    rates = sorted({rate for rate, _ in pairs})
+    rates, ps = (sorted(set(values)) for values in zip(*pairs, strict=True))
     return {
         "rate": best[0],
         "p": best[1],
-        "inside": rates[0] < best[0] < rates[-1],
+        "inside": rates[0] < best[0] < rates[-1] and (len(ps) == 1 or best[1] < ps[-1]),
         "test_loss": of(best, "test_loss"),
         "test_error": of(best, "test_error"),
     }

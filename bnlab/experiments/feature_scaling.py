@@ -38,6 +38,7 @@ EXPERIMENT = Experiment(
     section="sec-scaling-experiment",
     fair="All arms start at the same loss and have the same best loss; gradient descent and Adam, constant rates, each "
     "scaling and each problem at the best learning rate that a search finds.",
+    cpu_only=True,
 )
 SCALINGS = ("raw", "centered", "scaled", "min-max", "standardized")
 RANGES = ((0.0, 1.0), (1.0, 1000.0))

@@ -177,8 +177,8 @@ def stored(model: nn.Module, name: str) -> nn.Module:
     """Return a copy whose convolutions and dense layers have weights that fit a format.
 
     In bfloat16 and float16, outputs of these layers are rounded, too; the arithmetic in between is that of float32, as
-    in the units of a GPU. int8 means 255 equally wide steps from minus to plus the largest weight, of the layer or of
-    the output channel, and rounds weights only. BN parameters stay in float32, as is usual.
+    in the units of a GPU. int8 means 255 values, equally far apart, from minus to plus the largest weight of the layer
+    or of the output channel, and rounds weights only. BN parameters stay in float32, as is usual.
     """
     model = copy.deepcopy(model)
     dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(name)

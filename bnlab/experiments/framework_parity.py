@@ -42,6 +42,7 @@ EXPERIMENT = Experiment(
     fair="Same weights, same batches, same upstream gradient, float32 on the CPU, no training. The oracle is NumPy in "
     "float64, none of the frameworks. The activation is tanh: rounding can't flip it, as it can a ReLU at zero.",
     packages=("keras", "jax", "flax", "onnx", "onnxruntime", "onnxscript"),
+    cpu_only=True,
 )
 
 # What each needs, in the order of the tables.
@@ -859,25 +860,15 @@ def onnx_run(model, x: np.ndarray) -> np.ndarray:
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Compare the frameworks with float64 NumPy.
 
-    Parameters
-    ----------
-    seeds, budget, journal
-        As in `bnlab.experiments.conduct`. Both budgets measure the same: nothing here gains from a longer run.
-    device : str
-        "cpu": the frameworks' GPU builds don't share an environment.
+    Both budgets measure the same: nothing here gains from a longer run.
 
-    Returns
-    -------
-    Result
-        Rows of three kinds, all with "framework" and "installed":
+    Rows of three kinds, all with "framework" and "installed":
 
-        - "parity": network, arm, stage, seed, absolute and relative (largest difference from float64, the second
-          divided by the largest value), torch (the second, measured from torch with its defaults);
-        - "offset": layer, offset, seed, relative;
-        - "export": mode, optimize, operators, and how far onnxruntime is from torch in evaluation and in training.
+    - "parity": network, arm, stage, seed, absolute and relative (largest difference from float64, the second
+      divided by the largest value), torch (the second, measured from torch with its defaults);
+    - "offset": layer, offset, seed, relative;
+    - "export": mode, optimize, operators, and how far onnxruntime is from torch in evaluation and in training.
     """
-    if device != "cpu":
-        raise ValueError(f"the device is {device!r}, but this experiment compares frameworks on the CPU: give 'cpu'")
     seeds = list(seeds)
     found = versions()
     units = []
@@ -1137,7 +1128,7 @@ def verdicts(result: Result) -> list[Verdict]:
       standard deviations;
     - otherwise it holds with conditions.
     """
-    what = "relative difference from PyTorch's conventions with the defaults of Keras"
+    what = "relative difference from PyTorch's conventions with the defaults of Keras, in the worst of five stages"
     if not result.select(kind="parity", framework="keras", installed=True):
         return [Verdict("C22", "open", None, what, "Keras is not installed here.")]
     others = [f for f in RUNNERS if f != "torch" and result.select(kind="parity", framework=f, installed=True)]

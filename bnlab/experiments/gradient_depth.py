@@ -26,9 +26,9 @@ from itertools import product
 import numpy as np
 import torch
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
-from bnlab.experiments.initialization_scale import centered_digits
 
 ACTIVATIONS = {"linear": lambda x: x, "relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 GOOD = {"linear": 1.0, "relu": math.sqrt(2), "tanh": 1.0, "sigmoid": 1.0}  # He for ReLU, Glorot for equal widths else
@@ -192,22 +192,11 @@ class Residual(Ensemble):
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Measure the three parts: gradients at the start, growth against the batch size, and gradients in training.
 
-    Parameters
-    ----------
-    seeds : sequence of int
-        Weights, batches and the random top of the network.
-    device : str
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
-        Rows of part "start": activation, arm, init, seed; gradient and weight_gradient (lists, one number per layer),
-        change (norm at the first layer's output divided by that at the last's), growth (of the square, per layer).
-        Part "batch": activation, m, seed, growth. Part "training": activation, arm, init, seed, learning_rate, inside,
-        test_error, train_loss, steps, and relative (a list for each of these steps: norm of each hidden layer's weight
-        gradient divided by the norm of the weights).
+    Rows of part "start": activation, arm, init, seed; gradient and weight_gradient (lists, one number per layer),
+    change (norm at the first layer's output divided by that at the last's), growth (of the square, per layer). Part
+    "batch": activation, m, seed, growth. Part "training": activation, arm, init, seed, learning_rate, inside,
+    test_error, train_loss, steps, and relative (a list for each of these steps: norm of each hidden layer's weight
+    gradient divided by the norm of the weights).
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     seeds_ = list(seeds)

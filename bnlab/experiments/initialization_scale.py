@@ -28,7 +28,8 @@ from itertools import product
 import numpy as np
 import torch
 
-from bnlab import datasets, reference
+from bnlab import reference
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
 
@@ -53,18 +54,6 @@ EXPERIMENT = Experiment(
     "15 rates over 14 decades, refined to half a decade with all seeds and widened until the best lies inside; and all "
     "gains at the rate tuned at gain 1.",
 )
-
-
-def centered_digits() -> datasets.Dataset:
-    """Load the digits with each pixel's mean subtracted and divided by one number, the standard deviation of them all.
-
-    Both are those of the training set. Without BN, inputs that are all positive would cost steps that have nothing to
-    do with the question (LeCun et al. 1998, section 4.3); with it, they make no difference in the first layer.
-    """
-    data = datasets.digits()
-    mu = data.x_train.mean(axis=0)
-    sigma = (data.x_train - mu).std()
-    return data._replace(x_train=(data.x_train - mu) / sigma, x_test=(data.x_test - mu) / sigma)
 
 
 def invariance(gain: float, eps: float = 1e-5, seed: int = 0, m: int = 64, features: int = 20, units: int = 8) -> dict:
@@ -116,21 +105,10 @@ def invariance(gain: float, eps: float = 1e-5, seed: int = 0, m: int = 64, featu
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Train every arm at every gain, with its own best learning rate and with that of gain 1.
 
-    Parameters
-    ----------
-    seeds : sequence of int
-        Initial weights and batches.
-    device : str
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
-        Rows of arm, gain, mode ("own" or "one" rate), seed: learning_rate, inside (whether the best rate lay inside
-        those tried; None where nothing trained or nothing was searched), test_error, train_loss. In mode "one" also
-        steps, norm (of the tracked layer's weights, before each of these steps, divided by that of gain 1 at the
-        start), turned (degrees, from the first to the last of these steps) and gradient (norm of the first gradient).
+    Rows of arm, gain, mode ("own" or "one" rate), seed: learning_rate, inside (whether the best rate lay inside those
+    tried; None where nothing trained or nothing was searched), test_error, train_loss. In mode "one" also steps, norm
+    (of the tracked layer's weights, before each of these steps, divided by that of gain 1 at the start), turned
+    (degrees, from the first to the last of these steps) and gradient (norm of the first gradient).
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     count = 6 * plan["gains_per_decade"] + 1

@@ -128,24 +128,13 @@ class _Watched(BatchNorm):
 
 
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
-    """Run the experiment.
+    """Train all arms on both tables, and test them on inputs as in training and on shifted ones.
 
     One row for each table, arm, batch size and seed, at the best learning rate of that arm: `learning_rate`, `inside`
     (whether it lies inside the grid), `steps_to_target` and `seconds_to_target` (a step is timed for the whole
     stack: compare arms, no more), `validation_loss`, and test errors: `error` with running statistics, `error_precise`
     with those of the whole training set, `error_shifted` on shifted inputs, `error_refitted` on the same with the
     statistics estimated anew.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-    budget : {"small", "full"}
-    journal : bnlab.experiments.Journal or None
-
-    Returns
-    -------
-    Result
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])  # conduct refuses an unknown budget
     units = [{"table": table, "arm": arm, "batch_size": BATCH} for table in TABLES for arm in ARMS]

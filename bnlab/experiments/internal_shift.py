@@ -34,9 +34,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, kaiming, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
-from bnlab.experiments.initialization_scale import centered_digits
 
 ARMS = ("plain", "bn", "noisy")
 MODES = ("own", "equal")
@@ -238,21 +238,10 @@ def tuned(activation: str, arm: str, data, seeds, steps: int, device: str = "cpu
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Train the three arms of both networks and measure the shift of single steps.
 
-    Parameters
-    ----------
-    seeds : sequence of int
-        Initial weights and batches.
-    device : str
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
-        Rows of activation, arm, mode ("own" or "equal" rate), seed: learning_rate, inside, steps_to_target (infinite
-        for never), test_error, train_loss; watched (the steps measured) and for each of them, averaged over layers:
-        mean, spread, wasserstein, angle, length, absolute. Besides quantiles: the 15th, 50th and 85th percentile of
-        the input of a unit's activation function, in the last hidden layer, before each watched step (3, watched).
+    Rows of activation, arm, mode ("own" or "equal" rate), seed: learning_rate, inside, steps_to_target (infinite for
+    never), test_error, train_loss; watched (the steps measured) and for each of them, averaged over layers: mean,
+    spread, wasserstein, angle, length, absolute. Besides quantiles: the 15th, 50th and 85th percentile of the input of
+    a unit's activation function, in the last hidden layer, before each watched step (3, watched).
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     data, seeds_ = centered_digits(), list(seeds)
@@ -342,8 +331,21 @@ def ratio(result: Result, definition: str, activation: str, mode: str, arm: str 
     return Estimate.of(with_it / without)
 
 
+def cases(result: Result) -> dict[tuple[str, str, str], Estimate]:
+    """Return the `ratio` of every case: a definition, a network and a way to choose BN's learning rate.
+
+    Where both ways choose the same rate they are one case, listed as "own".
+    """
+    found = {}
+    for definition, activation, mode in product(DEFINITIONS, NETS, MODES):
+        chosen = {m: result.column("learning_rate", activation=activation, arm="bn", mode=m)[0] for m in MODES}
+        if mode == "own" or chosen["equal"] != chosen["own"]:
+            found[definition, activation, mode] = ratio(result, definition, activation, mode)
+    return found
+
+
 def verdicts(result: Result) -> list[Verdict]:
-    """Judge C04: a case is a definition, a network and a way to choose the learning rate.
+    """Judge C04 by all `cases`.
 
     A case is reduced if the whole interval of `ratio` lies below 1, increased if it lies above.
 
@@ -354,7 +356,7 @@ def verdicts(result: Result) -> list[Verdict]:
     The number is the ratio for the original definition, the drift of the mean, in the ReLU network, each arm at its own
     best learning rate.
     """
-    ratios = {key: ratio(result, *key) for key in product(DEFINITIONS, NETS, MODES)}
+    ratios = cases(result)
     reduced = [key for key, e in ratios.items() if e.high < 1]
     increased = [key for key, e in ratios.items() if e.low > 1]
     if len(reduced) == len(ratios):

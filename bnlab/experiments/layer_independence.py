@@ -29,9 +29,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
-from bnlab.experiments.initialization_scale import centered_digits
 from bnlab.experiments.internal_shift import kept, layer_inputs, layers_of, losses
 
 ARMS = ("plain", "bn")
@@ -167,19 +167,9 @@ def interaction(networks: Ensemble, x, y, rate: float) -> torch.Tensor:
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Train both arms; at several steps disturb the first layer, and let the layers step alone and together.
 
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
-        Rows of part "perturb": arm, kind, seed, learning_rate, inside; input, gradient and angle (lists over the later
-        layers: medians over the watched steps). Part "together": arm, seed, multiple (of the best learning rate),
-        interaction (median over the watched steps).
+    Rows of part "perturb": arm, kind, seed, learning_rate, inside; input, gradient and angle (lists over the later
+    layers: medians over the watched steps). Part "together": arm, seed, multiple (of the best learning rate),
+    interaction (median over the watched steps).
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     data, seeds_ = centered_digits(), list(seeds)

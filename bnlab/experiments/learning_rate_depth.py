@@ -18,9 +18,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, kaiming, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
-from bnlab.experiments.training_speed import prepared, torch_default
+from bnlab.experiments.training_speed import torch_default
 
 EXPERIMENT = Experiment(
     name="learning_rate_depth",
@@ -96,7 +97,7 @@ def grid(
     steps = training["steps"]
     history = fit(
         ensemble,
-        prepared(),
+        centered_digits(),
         [rate for rate, _ in cases],
         steps=steps,
         batch_size=training["batch_size"],

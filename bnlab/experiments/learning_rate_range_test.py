@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
-from bnlab.experiments.training_speed import prepared
 
 EXPERIMENT = Experiment(
     name="learning_rate_range_test",
@@ -180,7 +180,7 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result
     width, steps, batch_size = (64, 1000, 32) if full else (40, 300, 32)
     learning_rates = rates(0.001, 10, 6 if full else 3)
     seeds = list(seeds)
-    data = prepared()
+    data = centered_digits()
 
     def train(arm, depth, cases):
         ensemble = make(arm, depth, [seed for _, seed in cases], width=width, device=device)

@@ -50,18 +50,6 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
 
     Rows: task, labels ("random", "quarter random" or "true"), examples, arm, seed, rate, and lists over the
     evaluations: step, train_loss, train_error and, unless labels are random, validation_loss, test_loss, test_error.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-        The networks are tiny: only "cpu" is used.
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     kinds = [("random", plan["memorize"]), ("quarter random", plan["noisy"])]
@@ -76,7 +64,7 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
     return conduct(
         EXPERIMENT,
         units,
-        lambda unit: train(**unit, steps=plan["steps"]),
+        lambda unit: train(**unit, steps=plan["steps"], device=device),
         seeds=seeds,
         device=device,
         budget=budget,
@@ -85,12 +73,12 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
     )
 
 
-def train(task: str, labels: str, examples: int, arm: str, seed: int, steps: int) -> list[dict]:
+def train(task: str, labels: str, examples: int, arm: str, seed: int, steps: int, device: str = "cpu") -> list[dict]:
     """Train one arm at all learning rates; return one row for each."""
     data, x_test, y_test = scarce(task, examples, seed)
     data = data._replace(y_train=relabel(data.y_train, labels, len(data.classes), seed))
     sizes = [data.x_train.shape[1], WIDTH, WIDTH, len(data.classes)]
-    ensemble = Ensemble(sizes, [seed] * len(RATES), norm=BatchNorm() if arm == "BN" else None)
+    ensemble = Ensemble(sizes, [seed] * len(RATES), norm=BatchNorm() if arm == "BN" else None, device=device)
     sets = {"train": (data.x_train, data.y_train), "validation": (data.x_test, data.y_test), "test": (x_test, y_test)}
     # on other images a network that learned random labels is as good as a guess: nothing to evaluate
     names = ("train",) if labels == "random" else tuple(sets)
@@ -100,7 +88,7 @@ def train(task: str, labels: str, examples: int, arm: str, seed: int, steps: int
     def evaluate(step, gradients=None):
         if step % EVERY and step < steps:
             return
-        ensemble.calibrate(sets["train"][0])
+        ensemble.calibrate(sets["train"][0].to(device))
         curves["step"].append(step)
         for name, pair in sets.items():
             for score, values in zip(("loss", "error"), test_scores(ensemble, *pair), strict=True):

@@ -37,11 +37,11 @@ ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 RATES = {"order": (0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "residual": (0.03, 0.1, 0.3, 1.0, 3.0)}
 BLOCKS = ("post", "post, gamma 0", "pre", "pre, weights 0")
 EXAMPLES = 1000
-EVERY = 20
+EVERY = 25
 TARGET = 0.25  # validation error
 WORTH_IT = 2.0  # percentage points of test error
 BUDGETS = {
-    "small": {"width": 32, "hidden": 4, "steps": 200, "blocks": (10,), "residual_steps": 100, "tasks": ("fashion",)},
+    "small": {"width": 32, "hidden": 4, "steps": 200, "blocks": (10,), "residual_steps": 80, "tasks": ("fashion",)},
     "full": {"width": 64, "hidden": 6, "steps": 1000, "blocks": (4, 16, 48), "residual_steps": 600,
              "tasks": ("fashion", "mnist1d")},
 }  # fmt: skip
@@ -64,8 +64,9 @@ class Residual(Ensemble):
         What is named after the comma starts at zero in every block: the last gamma or the last weights.
     """
 
-    def __init__(self, inputs: int, width: int, blocks: int, outputs: int, seeds: Sequence[int], style: str):
-        super().__init__([inputs, *[width] * (2 * blocks + 1), outputs], seeds, norm=BatchNorm())
+    def __init__(self, inputs: int, width: int, blocks: int, outputs: int, seeds: Sequence[int], style: str,
+                 device: str = "cpu"):  # fmt: skip
+        super().__init__([inputs, *[width] * (2 * blocks + 1), outputs], seeds, norm=BatchNorm(), device=device)
         self.style = style
         kind, _, zero = style.partition(", ")
         if kind not in ("post", "pre") or zero not in ("", "gamma 0", "weights 0"):
@@ -108,18 +109,6 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
 
     Rows: task, part, arm, activation (order) or blocks (residual), seed, rate, step and train_loss and
     validation_error (lists over the evaluations), steps_to_target (infinite: never), test_loss, test_error.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-        The networks are tiny: only "cpu" is used.
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     units = [
@@ -130,22 +119,22 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
         {"task": task, "part": "residual", "arm": arm, "blocks": blocks, "seed": seed}
         for task, blocks, arm, seed in product(plan["tasks"], plan["blocks"], BLOCKS, seeds)
     ]
-    return conduct(EXPERIMENT, units, lambda unit: train(unit, plan), seeds=seeds, device=device, budget=budget,
+    return conduct(EXPERIMENT, units, lambda unit: train(unit, plan, device), seeds=seeds, device=device, budget=budget,
                    settings={**plan, "rates": RATES, "examples": EXAMPLES, "target": TARGET},
                    journal=journal)  # fmt: skip
 
 
-def train(unit: dict, plan: dict) -> list[dict]:
+def train(unit: dict, plan: dict, device: str = "cpu") -> list[dict]:
     """Train one arm at all learning rates; return one row for each."""
     data, x_test, y_test = scarce(unit["task"], EXAMPLES, unit["seed"])
     features, classes, rates = data.x_train.shape[1], len(data.classes), RATES[unit["part"]]
     seeds = [unit["seed"]] * len(rates)
     if unit["part"] == "order":
         ensemble = ordered([features, *[plan["width"]] * plan["hidden"], classes], seeds, unit["arm"],
-                           unit["activation"])  # fmt: skip
+                           unit["activation"], device)  # fmt: skip
         steps, batch = plan["steps"], 64
     else:
-        ensemble = Residual(features, plan["width"], unit["blocks"], classes, seeds, unit["arm"])
+        ensemble = Residual(features, plan["width"], unit["blocks"], classes, seeds, unit["arm"], device)
         steps, batch = plan["residual_steps"], 32
     # the orders are compared by where they end, so the last steps should be quiet ones; the blocks by how they start
     schedule = (lambda progress: 1 - progress) if unit["part"] == "order" else (lambda progress: 1.0)
@@ -166,7 +155,7 @@ def train(unit: dict, plan: dict) -> list[dict]:
     ]
 
 
-def ordered(sizes: Sequence[int], seeds: Sequence[int], order: str, activation: str) -> Ensemble:
+def ordered(sizes: Sequence[int], seeds: Sequence[int], order: str, activation: str, device: str = "cpu") -> Ensemble:
     """Return an ensemble with BN "before" or "after" the activation, or with "no BN".
 
     With BN after the activation, the linear layers get a bias, starting at zero: there it moves the activation's bend.
@@ -178,9 +167,11 @@ def ordered(sizes: Sequence[int], seeds: Sequence[int], order: str, activation: 
         activation=ACTIVATIONS[activation],
         init=kaiming if activation == "relu" else glorot,
         order="activation-norm" if order == "after" else "norm-activation",
+        device=device,
     )
     if order == "after":
-        ensemble.biases[:-1] = [torch.zeros(len(seeds), 1, width, requires_grad=True) for width in sizes[1:-1]]
+        shapes = [(len(seeds), 1, width) for width in sizes[1:-1]]
+        ensemble.biases[:-1] = [torch.zeros(shape, device=device, requires_grad=True) for shape in shapes]
     return ensemble
 
 

@@ -97,23 +97,12 @@ class Tracker:
 
 
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
-    """Run the experiment.
+    """Train at every batch size, and test with running averages of every kind, exact statistics and the batch's.
 
     One row for each batch size, seed and way to test, at the best learning rate: ``arm`` ("momentum 0.1", "precise",
     "batch", ...), ``steps`` and ``errors`` (lists: test error after so many steps), for arm "batch" also ``flips`` (the
     fraction of test images whose predicted class changes with the company); ``learning_rate``, ``inside`` (whether it
     lies inside the grid). Rows with the arm "sweep" have the validation loss of every learning rate.
-
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-    budget : {"small", "full"}
-    journal : bnlab.experiments.Journal or None
-
-    Returns
-    -------
-    Result
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])  # conduct refuses an unknown budget
     units = [{"batch_size": size} for size in plan["batch_sizes"]]

@@ -18,6 +18,7 @@ EXPERIMENT = Experiment(
     claims=("C02",),
     section="sec-scaling-which",
     fair="The same random splits for both; each learner with scikit-learn's defaults, which favor neither scaling.",
+    cpu_only=True,
 )
 SCALINGS = ("min-max", "standardized")
 FACTOR = 10  # the wrong value: a decimal point one place off

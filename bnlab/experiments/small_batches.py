@@ -255,17 +255,9 @@ def errors(networks: Networks, data: Dataset) -> np.ndarray:
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Measure test errors for every arm and batch size.
 
-    Parameters
-    ----------
-    seeds, device, budget, journal
-        See `bnlab.experiments.conduct`.
-
-    Returns
-    -------
-    Result
-        One row for each part, arm, batch, evaluation and seed: `error` (fraction of the test set) at the best learning
-        `rate`; `inside`, whether that rate lies within the grid; `validation`, the median validation error at each
-        rate; `steps`; `seconds_per_step` for the ensemble of all rates and seeds.
+    One row for each part, arm, batch, evaluation and seed: `error` (fraction of the test set) at the best learning
+    `rate`; `inside`, whether that rate lies within the grid; `validation`, the median validation error at each rate;
+    `steps`; `seconds_per_step` for the ensemble of all rates and seeds.
     """
     seeds = list(seeds)
     units = [

@@ -23,9 +23,9 @@ from itertools import product
 import numpy as np
 import torch
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
-from bnlab.experiments.initialization_scale import centered_digits
 from bnlab.experiments.internal_shift import kept, losses
 
 ARMS = ("plain", "bn")
@@ -87,19 +87,9 @@ def walk(networks: Ensemble, x: torch.Tensor, y: torch.Tensor, distances, parame
 def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result:
     """Walk along the gradient at several steps of training.
 
-    Parameters
-    ----------
-    seeds : sequence of int
-    device : str
-    budget : {"small", "full"}
-    journal : Journal or None
-
-    Returns
-    -------
-    Result
-        Rows of part "walk": net, arm, seed, learning_rate, inside, watched (steps), and lists of lists (watched,
-        distances): loss, change, beta. Part "rescaled": net, arm "bn", seed, factor, start (the loss), curvature (beta
-        of a very short walk of the hidden weights alone), in the middle of training.
+    Rows of part "walk": net, arm, seed, learning_rate, inside, watched (steps), and lists of lists (watched,
+    distances): loss, change, beta. Part "rescaled": net, arm "bn", seed, factor, start (the loss), curvature (beta of a
+    very short walk of the hidden weights alone), in the middle of training.
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     data, seeds_ = centered_digits(), list(seeds)

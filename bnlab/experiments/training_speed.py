@@ -27,7 +27,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bnlab.datasets import Dataset, digits, fashion
+from bnlab.datasets import centered_digits, fashion
 from bnlab.ensemble import BatchNorm, Ensemble, best_rate, fit, kaiming, rates
 from bnlab.experiments import Estimate, Experiment, Result, Verdict, conduct
 from bnlab.models import MLP, SmallConv
@@ -125,18 +125,6 @@ def checkpoints(steps: int) -> list[int]:
     return found
 
 
-@lru_cache
-def prepared() -> Dataset:
-    """Return the digits, centered pixel by pixel and divided by one number, so that their mean square is 1.
-
-    Both arms get them: batch normalization would center them by itself after the first layer.
-    """
-    data = digits()
-    center = data.x_train.mean(axis=0)
-    scale = np.sqrt(np.square(data.x_train - center).mean())
-    return data._replace(x_train=(data.x_train - center) / scale, x_test=(data.x_test - center) / scale)
-
-
 def curves(unit: dict, seeds, device: str, per_decade: int, steps: int) -> list[dict]:
     """Train one arm of one comparison at every learning rate, gain and seed, and return their test errors.
 
@@ -174,7 +162,7 @@ def curves(unit: dict, seeds, device: str, per_decade: int, steps: int) -> list[
         gain=[case["gain"] for case in cases],
         device=device,
     )
-    data = prepared()
+    data = centered_digits()
     x, x_test, y_test = (torch.as_tensor(a).to(device) for a in (data.x_train, data.x_test, data.y_test))
     at, errors = checkpoints(steps), []
     adam = Adam() if unit["optimizer"] == "adam" else None
@@ -206,7 +194,7 @@ def curves(unit: dict, seeds, device: str, per_decade: int, steps: int) -> list[
     ]
 
 
-CONV_STEPS = 400
+CONV_STEPS = 300
 CONV_GRID = (0.01, 1.0)
 
 
@@ -446,7 +434,7 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result
     A small run has plain SGD and Adam; a full one SGD with momentum, too, a finer grid, and the convolutional network.
     """
     full = budget == "full"
-    per_decade, longer = (6, 4) if full else (3, 1)
+    per_decade, longer = (4, 2) if full else (3, 1)
     optimizers = ("sgd", "momentum", "adam") if full else ("sgd", "adam")
     units = [
         {"network": network, "optimizer": optimizer, "kind": FAIR, "arm": arm}
@@ -472,7 +460,7 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal=None) -> Result
             }
             for optimizer, scale in (("sgd", 1.0), ("momentum", 0.1))
             for arm in ARMS
-            for rate in rates(scale * CONV_GRID[0], scale * CONV_GRID[1], 4)
+            for rate in rates(scale * CONV_GRID[0], scale * CONV_GRID[1], 3)
             for seed in seeds
         ]
     units += [{"network": name, "kind": "clock", "seed": seed} for name in timed_networks(budget) for seed in seeds]

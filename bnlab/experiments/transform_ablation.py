@@ -11,7 +11,9 @@ step, as preprocessing does (C23). Three things make the comparison fair:
   average takes part.
 
 All learning rates and seeds of an arm are trained at once, as one stack of R networks with a leading axis. That is fast
-for tiny networks and useless for large ones.
+for tiny networks and useless for large ones. The stack is this module's own and not a `bnlab.ensemble.Ensemble`: what
+it varies is what that one takes for granted. It learns gamma without beta and beta without gamma, takes statistics for
+constants or keeps those of the start in evaluation, too, and watches a validation set beside the test set.
 
 What this isn't: a comparison with and without batch normalization (every arm normalizes), or a training library.
 

@@ -19,6 +19,7 @@ EXPERIMENT = Experiment(
     claims=("C12", "C14", "C21"),
     section="sec-transform-std",
     fair="The same inputs for every variant; float64; no training, so nothing to tune.",
+    cpu_only=True,
 )
 SPATIAL = {"dense": (), "1d": (8,), "2d": (8, 8), "3d": (4, 8, 8)}
 CHANNELS = 32

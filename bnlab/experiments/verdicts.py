@@ -6,9 +6,21 @@ down anywhere else, so none can drift away from the measurements.
 
 from dataclasses import dataclass
 
-from bnlab.experiments.claims import CLAIMS, EXERCISES
+from bnlab.experiments.claims import CLAIMS
 from bnlab.experiments.conduct import Experiment, find, names, recall, recorded
 from bnlab.experiments.result import VERDICTS, Result, Verdict
+
+# The problem sets in which students test a claim themselves: their labels in the book.
+SETS = {
+    "ch-ps1": ("C01", "C02"),
+    "ch-ps2": ("C12", "C13", "C14", "C21", "C23"),
+    "ch-ps3": ("C09",),
+    "ch-ps4": ("C14", "C22"),
+    "ch-ps5": ("C03", "C04", "C05", "C06", "C07", "C08", "C24"),
+    "ch-ps6": ("C10", "C11", "C18"),
+    "ch-ps7": ("C19", "C20"),
+    "ch-ps8": ("C16",),
+}
 
 SIGNS = {"holds": "✓", "conditions": "±", "refuted": "✗", "open": "?"}
 
@@ -81,8 +93,7 @@ def as_markdown(judgments: list[Judgment]) -> str:
         for item in judgment.evidence:
             links.append(f"{{ref}}`{item.experiment.section}`")
             links.append(f"`{item.experiment.name}`, {len(item.result.seeds)} seeds")
-        if judgment.claim in EXERCISES:
-            links.append(f"{{ref}}`{EXERCISES[judgment.claim]}`")
+        links += [f"{{ref}}`{label}`" for label, claims in SETS.items() if judgment.claim in claims]
         cells = (
             f"**{judgment.claim}** {CLAIMS[judgment.claim]}<br>"
             f"{SIGNS[judgment.verdict]} **{VERDICTS[judgment.verdict]}**",

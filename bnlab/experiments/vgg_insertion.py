@@ -43,8 +43,8 @@ FURTHER = ("as it was", "exact insertion", "gamma 1, beta 0")
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 TUNING_SEEDS = (1001, 1002)
 SIZES = {
-    "small": {"n": 4000, "side": 14, "width": 8, "pretraining": 120, "further": 60, "batch": 50},
-    "full": {"n": 10_000, "side": 28, "width": 16, "pretraining": 500, "further": 300, "batch": 100},
+    "small": {"n": 4000, "side": 14, "width": 8, "pretraining": 120, "further": 45, "batch": 50},
+    "full": {"n": 10_000, "side": 28, "width": 12, "pretraining": 400, "further": 200, "batch": 100},
 }
 EPS = 1e-5
 ZERO = 1e-9  # where a logarithmic axis has room for 0
@@ -72,7 +72,7 @@ def insert(model: nn.Module, images: torch.Tensor, choice: str) -> nn.Module:
 @torch.no_grad()
 def compare(before: nn.Module, after: nn.Module, data: Dataset) -> dict:
     """Compare the logits of two networks on the test images: relative error, loss and error of the second."""
-    x = torch.tensor(data.x_test)
+    x = torch.tensor(data.x_test).to(next(before.parameters()).device)
     logits = before.eval()(x)
     difference = (after(x) - logits).abs().max() / logits.abs().max()
     loss, error = evaluate(after, data.x_test, data.y_test)
@@ -94,7 +94,7 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None
 
     def further(arm, rate, seed, part="test"):
         first, second = split(size["n"], size["side"], part)
-        images = torch.tensor(first.x_train)
+        images = torch.tensor(first.x_train).to(device)
         model = copy.deepcopy(pretrained(seed))
         if arm != "as it was":
             model = insert(model, images, "sqrt(var + eps)" if arm == "exact insertion" else "1 (and beta = 0)")
@@ -107,11 +107,11 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None
         first, _ = split(size["n"], size["side"])
         if "choice" in unit:
             model = pretrained(unit["seed"])
-            after = insert(model, torch.tensor(first.x_train), unit["choice"])
+            after = insert(model, torch.tensor(first.x_train).to(device), unit["choice"])
             row = compare(model, after, first)
             row |= {"loss_before": evaluate(model, first.x_test, first.y_test)[0]}
             with torch.no_grad():  # the same layers, normalizing by the statistics of a batch of 32
-                x = torch.tensor(first.x_test[:32])
+                x = torch.tensor(first.x_test[:32]).to(device)
                 calm, live = model(x), copy.deepcopy(after).train()(x)
             row["relative_error_training_mode"] = ((live - calm).abs().max() / calm.abs().max()).item()
             if unit["choice"] == "sqrt(var + eps)":

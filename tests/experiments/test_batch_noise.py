@@ -74,12 +74,11 @@ def test_scarce_draws_disjoint_standardized_sets():
 def test_miniature_run(monkeypatch):
     plan = {"tasks": ("fashion",), "steps": 2, "noise_batches": 20}
     monkeypatch.setitem(batch_noise.BUDGETS, "small", plan)
-    monkeypatch.setattr(batch_noise, "EVERY", 1)
     result = batch_noise.run(seeds=[0])
     arms = {row["arm"] for row in result.select(part="training", setting="full batch")}
     assert arms == {"no BN", "no noise", "injected, 16", *(f"groups of {g}" for g in batch_noise.GHOSTS)}
     for row in result.select(part="training"):
-        assert row["step"] == [0, 1, 2] and len(row["test_loss"]) == 3
+        assert row["step"] == [0, 2] and len(row["test_loss"]) == 2
     losses = {row["arm"]: row["train_loss"][0] for row in result.select(setting="full batch", rate=0.1)}
     assert losses["groups of 4"] == losses["no noise"] == losses["injected, 16"]  # evaluation knows no noise
     assert batch_noise.verdicts(result)[0].claim == "C10"
@@ -98,10 +97,11 @@ def made_up(groups, injected, error, sgd):
             worse = 0.5 * (rate != 1.0)
             loss = 1 - gain + worse
             wrong = 0.5 - (error if arm.startswith("groups") else 0) + worse
+            losses, errors = [9, loss + 0.2, loss, loss + 0.1], [1, wrong, wrong, wrong]
             rows.append({"part": "training", "task": "fashion", "setting": setting, "arm": arm, "seed": seed,
-                         "rate": rate, "step": [0, 1], "train_loss": [9, 0], "train_error": [1, 0],
-                         "validation_loss": [9, loss], "validation_error": [1, wrong], "test_loss": [9, loss],
-                         "test_error": [1, wrong]})  # fmt: skip
+                         "rate": rate, "step": [0, 5, 6, 8], "train_loss": [9, 0, 0, 0], "train_error": [1, 0, 0, 0],
+                         "validation_loss": losses, "validation_error": errors, "test_loss": losses,
+                         "test_error": errors})  # fmt: skip
     return Result("batch_noise", "small", "cpu", list(range(5)), {}, rows, 0.0)
 
 
@@ -119,4 +119,14 @@ def test_every_verdict_can_be_reached(groups, injected, error, sgd, verdict):
     (found,) = batch_noise.verdicts(result)
     assert found.verdict == verdict
     best = batch_noise.chosen(result, task="fashion", setting="full batch", arm="no noise")
-    assert (best["rate"], best["step"], best["inside"]) == (1.0, 1, True)
+    assert (best["rate"], best["step"], best["inside"]) == (1.0, 6, True)
+    for row in result.rows:  # the first moment that was evaluated is an edge, too
+        row["validation_loss"][1] = 0
+    assert not batch_noise.chosen(result, task="fashion", setting="full batch", arm="no noise")["inside"]
+
+
+def test_moments_begin_early_and_end_with_the_last_step():
+    for steps in (2, 5, 6, 200, 1000):
+        found = batch_noise.moments(steps)
+        assert found[:2] == [0, min(5, steps)] and found[-1] == steps and found == sorted(set(found))
+    assert len(found) < 30

@@ -89,3 +89,6 @@ def test_every_verdict_can_be_reached(everywhere, at_the_end, best_p_without, ve
     (found,) = dropout_shift.verdicts(result)
     assert found.verdict == verdict
     assert dropout_shift.chosen(result, "dropout")["p"] == best_p_without
+    # 0.5 is the largest p that was tried
+    assert dropout_shift.chosen(result, "dropout")["inside"] == (best_p_without == 0.3)
+    assert dropout_shift.chosen(result, "dropout", p=0.5)["inside"] and dropout_shift.chosen(result, "BN")["inside"]

@@ -2,7 +2,10 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,10 +26,10 @@ from bnlab.experiments import (
     conduct,
     expect,
     find,
+    holds,
     names,
     verdicts,
 )
-from bnlab.experiments.claims import EXERCISES
 from bnlab.experiments.verdicts import Evidence, Judgment
 
 conduct_module = import_module("bnlab.experiments.conduct")  # the package has a function of that name
@@ -120,8 +123,10 @@ def test_table_names_claim_verdict_number_section_and_exercise():
     assert "not measured yet" in verdicts.as_markdown([_judgment()])
 
 
-def test_every_exercise_link_is_for_a_claim():
-    assert set(EXERCISES) <= set(CLAIMS)
+def test_problem_sets_are_linked_to_claims_that_exist_and_to_pages_that_exist():
+    assert {claim for claims in verdicts.SETS.values() for claim in claims} <= set(CLAIMS)
+    pages = "".join(path.read_text() for path in (Path(__file__).parents[2] / "book").glob("ps*.md"))
+    assert all(f"({label})=" in pages for label in verdicts.SETS)
 
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -170,11 +175,19 @@ def test_a_result_holds_plain_values_only():
         ({"seeds": []}, "at least one"),
         ({"seeds": [1, 1]}, "each once"),
         ({"device": "cuda:99"}, "can't be used here"),
+        ({"device": "bogus"}, "the device 'bogus' can't be used here: give 'cpu'"),
+        ({"device": "meta"}, "can't be used here"),
     ],
 )
 def test_bad_calls_say_what_to_give(options, message):
     with pytest.raises(ValueError, match=message):
         toy_run(**options)
+
+
+def test_an_experiment_on_the_cpu_alone_says_so():
+    with pytest.raises(ValueError, match="the device is 'cuda', but toy computes on the CPU only: give 'cpu'"):
+        replace(TOY, cpu_only=True).check_device("cuda")
+    replace(TOY, cpu_only=True).check_device("cpu")
 
 
 def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
@@ -301,6 +314,36 @@ def test_a_readers_build_goes_on_and_says_what_came_out(monkeypatch):
     assert "C12 came out as **holds**" in shown[0].data
 
 
+def test_words_that_do_not_fit_stop_the_build_in_ci(monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    error = {"bn": 2.0, "plain": 1.0}
+    holds(error["bn"] > error["plain"], error)
+    with pytest.raises(AssertionError, match=r'holds\(error\["bn"\] < error\["plain"\], error\) .*2\.0.*Look at the'):
+        holds(error["bn"] < error["plain"], error)
+
+
+def test_words_that_do_not_fit_are_noted_on_a_readers_page(monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    holds(np.array([1, 2]).max() == 2)
+    assert not shown
+    holds(np.array([1, 2]).max() == 3)
+    assert "one number isn't as the text says: `holds(np.array([1, 2]).max() == 3)`" in shown[0].data
+
+
+def test_no_page_can_stop_a_readers_build():
+    """Hidden cells check the text by `holds` and `expect`, never by assert, and where their notes can be seen.
+
+    The pages of the problem sets are left out: they quote what a check says, and no number.
+    """
+    book = Path(__file__).parents[2] / "book"
+    for page in set(book.glob("*.md")) - set(book.glob("ps[0-9]*.md")):
+        for cell in re.findall(r"^```\{code-cell\}[^\n]*\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE):
+            if ":tags: [remove-cell]" in cell:
+                assert not re.search(r"^\s*(assert|holds|expect)\b", cell, re.MULTILINE), (page.name, cell)
+
+
 # --- every experiment, without running it ----------------------------------------------------------------------------
 
 
@@ -349,6 +392,8 @@ def test_run_saves_draws_and_prints_verdicts(tmp_path, monkeypatch):
         (["run"], "No experiment was named"),
         (["run", "nonsense"], "There is no experiment nonsense"),
         (["run", "feature_scaling", "--budget", "huge"], "give small or full"),
+        (["run", "smoothness", "--device", "bogus"], "the device 'bogus' can't be used here"),
+        (["run", "smoothness", "weight_decay", "--device", "cuda:0"], "give 'cpu'"),
     ],
 )
 def test_bad_calls_exit_2_and_say_what_to_give(call, message):
@@ -365,7 +410,9 @@ def test_full_runs_want_a_folder(tmp_path, monkeypatch):
 
 def test_a_failed_experiment_exits_1_and_stops_no_other(tmp_path, monkeypatch):
     monkeypatch.setenv("BNLAB_CACHE", str(tmp_path))
-    call = ["run", "transform_anatomy", "feature_scaling", "--seeds", "1", "--device", "cuda:77"]
+    path = conduct_module.cached("transform_anatomy", "small", range(1))
+    path.with_suffix(".jsonl").mkdir()  # where the journal wants to be a file
+    call = ["run", "transform_anatomy", "scaling_choice", "--seeds", "1"]
     shown = CliRunner().invoke(cli.app, call)
     assert shown.exit_code == 1
-    assert "transform_anatomy failed" in shown.output and "feature_scaling failed" in shown.output
+    assert "transform_anatomy failed" in shown.output and "C02" in shown.output

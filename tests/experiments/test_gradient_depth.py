@@ -8,10 +8,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
+from bnlab.datasets import centered_digits  # noqa: E402
 from bnlab.ensemble import BatchNorm, fit  # noqa: E402
 from bnlab.experiments import Result  # noqa: E402
 from bnlab.experiments import gradient_depth as depth  # noqa: E402
-from bnlab.experiments.initialization_scale import centered_digits  # noqa: E402
 
 
 @pytest.mark.parametrize("activation", depth.ACTIVATIONS)

@@ -35,13 +35,6 @@ def test_powers_of_two_change_no_bit():
     assert row["output"] == row["gradient"] == 0
 
 
-def test_inputs_are_centered_by_the_training_set():
-    data = scale.centered_digits()
-    assert np.abs(data.x_train.mean(axis=0)).max() < 1e-5
-    assert data.x_train.std() == pytest.approx(1, abs=1e-5)
-    assert 1e-3 < np.abs(data.x_test.mean(axis=0)).max() < 0.5  # close to the training set's, but its own
-
-
 def test_last_layer_arm_scales_nothing_else():
     plain = Ensemble([5, 4, 4, 3], [0, 0])
     networks = scale._networks("bn, last layer", [5, 4, 4, 3], [1.0, 100.0], [0, 0], "cpu")

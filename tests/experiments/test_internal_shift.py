@@ -130,6 +130,7 @@ def made_up(factor):
         rows[-1] |= {d: [1.0, 1.0] for d in shift.DEFINITIONS}
         for arm, mode in itertools.product(("bn", "noisy"), shift.MODES):
             rows.append({"activation": activation, "arm": arm, "mode": mode, "seed": seed})
+            rows[-1]["learning_rate"] = 1.0 if mode == "own" else 0.3
             rows[-1] |= {d: [factor(d, activation, mode)] * 2 for d in shift.DEFINITIONS}
     return Result("internal_shift", "small", "cpu", [0, 1, 2], {}, rows, 0.0)
 
@@ -148,3 +149,13 @@ def test_verdicts(factor, verdict):
     (found,) = shift.verdicts(made_up(factor))
     assert found.verdict == verdict
     assert found.number.median == pytest.approx(factor("mean", "relu", "own"))
+    assert found.because.startswith("Of 20 cases")
+
+
+def test_two_ways_to_the_same_rate_are_one_case():
+    result = made_up(lambda d, a, m: 0.5)
+    for row in result.select(activation="relu"):
+        row["learning_rate"] = 1.0
+    assert len(shift.cases(result)) == 15
+    assert {key for key in shift.cases(result) if key[1] == "relu"} == {(d, "relu", "own") for d in shift.DEFINITIONS}
+    assert "Of 15 cases (definition, network, rate) BN reduces the shift in 15" in shift.verdicts(result)[0].because

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bnlab.datasets import centered_digits
 from bnlab.ensemble import BatchNorm, Ensemble
 from bnlab.experiments import Result
 from bnlab.experiments import learning_rate_range_test as lrt
@@ -113,7 +114,7 @@ def test_curvature_is_the_largest_eigenvalue_of_the_whole_hessian(norm):
 
 
 def test_range_test_starts_from_the_loss_of_its_network_and_diverges():
-    data = lrt.prepared()
+    data = centered_digits()
     nets = lrt.make("plain", 2, [0, 1], width=16, device="cpu")
     rate, loss = lrt.range_test(nets, data, low=1e-3, high=1e4, steps=60)
     assert rate[0] == pytest.approx(1e-3) and rate[-1] == pytest.approx(1e4)

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from bnlab.experiments import weight_decay  # noqa: E402
+from bnlab.experiments import Result, weight_decay  # noqa: E402
 
 
 def test_three_trainings_are_one():
@@ -65,6 +65,20 @@ def test_miniature_run(monkeypatch):
     assert weight_decay.verdicts(result) == []
     weight_decay.plot(result)
     weight_decay.plot_which(result)
+
+
+@pytest.mark.parametrize(
+    ("best", "inside"), [((0.2, 0.03), True), ((0.2, 0.0), True), ((0.2, 0.1), False), ((2.0, 0.03), False)]
+)
+def test_a_pair_at_an_edge_of_the_grid_is_not_inside(best, inside):
+    rows = [
+        {"part": "which", "arm": "BN, everything", "seed": seed, "rate": rate, "decay": decay,
+         "validation_loss": float((rate, decay) != best)}
+        for seed in range(3) for rate in (0.02, 0.2, 2.0) for decay in (0.0, 0.03, 0.1)
+    ]  # fmt: skip
+    result = Result("weight_decay", "small", "cpu", [0, 1, 2], {}, rows, 0.0)
+    assert weight_decay.best_pair(result, "BN, everything")[:2] == best
+    assert weight_decay.inside(result, "BN, everything") == inside
 
 
 def test_decay_acts_on_its_group_only(monkeypatch):
