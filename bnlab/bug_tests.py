@@ -1,4 +1,4 @@
-"""Twelve tests for an implementation of batch normalization, each aimed at a bug that has been seen in the wild.
+"""Twelve tests for an implementation of batch normalization, each aimed at a bug that is easy to make.
 
 `examine` takes whatever builds a layer, `torch.nn.BatchNorm2d` or your own class, runs the tests and returns a report
 that says, for each, whether it passed and, if not, what was seen, what was expected and which mistake that looks like.

@@ -7,7 +7,8 @@
     seen["features.0", "mean"]      # (steps, C): the mean of each channel, in every training step
 
 Each one hooks into the layers on entry and leaves no trace on exit, even after an error. What is recorded are moments
-and norms, not the activations themselves, so a long run fits in memory. A step is one forward pass of the whole model
+and norms, not the activations themselves, so a long run fits in memory. Of a layer that returns a tuple, such as an
+LSTM, the first tensor counts. A step is one forward pass of the whole model
 in training mode; passes in evaluation mode aren't recorded. A layer that a step calls several times has several entries
 for it.
 
@@ -82,7 +83,7 @@ def record_activations(model: nn.Module, layers: Iterable[str] | None = None) ->
     def watch(name):
         def hook(module, inputs, output):
             if model.training:
-                mean, var = _moments(output.detach())
+                mean, var = _moments(_first(output).detach())
                 record.add(name, mean=mean, var=var)
 
         return hook
@@ -117,6 +118,7 @@ def record_gradients(model: nn.Module, layers: Iterable[str] | None = None) -> I
     def watch_output(name):
         # A hook on the tensor, not on the module: those fail where an in-place activation follows.
         def hook(module, inputs, output):
+            output = _first(output)
             if model.training and output.requires_grad:
                 output.register_hook(lambda gradient: record.add(name, output=gradient.norm()))
 
@@ -169,14 +171,14 @@ def record_running_statistics(model: nn.Module, layers: Iterable[str] | None = N
     def watch(name):
         before = None
 
-        def enter(module, inputs):
+        def enter(module, inputs, named):
             nonlocal before
             before = module.running_mean.detach().clone()
 
-        def leave(module, inputs, output):
+        def leave(module, inputs, named, output):
             if not module.training:
                 return
-            mean, var = _moments(inputs[0].detach())
+            mean, var = _moments(_first((*inputs, *named.values())).detach())  # called as bn(x) or as bn(input=x)
             drift = (module.running_mean - before) / (module.running_var + module.eps).sqrt()
             record.add(
                 name,
@@ -192,7 +194,8 @@ def record_running_statistics(model: nn.Module, layers: Iterable[str] | None = N
     handles = _counted(model, record)
     for name, module in modules:
         enter, leave = watch(name)
-        handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(module.register_forward_hook(leave, with_kwargs=True))
     with _hooks(handles):
         yield record
 
@@ -221,6 +224,17 @@ def _counted(model, record):
         record.steps += module.training
 
     return [model.register_forward_pre_hook(count)]
+
+
+def _first(value) -> torch.Tensor:
+    """Return a tensor itself, or the first one in a tuple or list."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, tuple | list):
+        for item in value:
+            if isinstance(item, torch.Tensor):
+                return item
+    raise TypeError(f"a layer passed {type(value).__name__}, in which there is no tensor to record: name other layers")
 
 
 @contextmanager

@@ -11,7 +11,8 @@ layer                      normalizes in training with                 what it i
 
 In evaluation all of them are batch normalization: an affine map per channel, given by running statistics. Their
 state_dict has the keys of a `torch.nn.BatchNorm2d` (the frozen layer lacks the counter and ignores one), so a
-checkpoint loads in either direction, and whatever folds the one folds the others.
+checkpoint loads in either direction. All but the frozen layer are batch normalization layers by type, too, so what
+folds those folds them; load a frozen layer's state into a `BatchNorm2d` first.
 
 What this isn't: the relatives that don't look at the batch at all. `torch.nn` has them, as `GroupNorm`, `LayerNorm`
 and `InstanceNorm2d`; `bnlab.reference` has them in NumPy.
@@ -21,6 +22,7 @@ Shapes: N examples, C channels, m values per channel. "momentum" is torch's, the
 
 from bnlab.functional import _check_tensors, _values_per_channel, batch_norm  # noqa: I001  first, as in bnlab.modules
 from dataclasses import dataclass
+from operator import index
 
 import torch
 from torch import distributed
@@ -58,12 +60,17 @@ def ghost_batches(input, ghost_size):
     ----------
     input : torch.Tensor, shape (N, ...)
     ghost_size : int
-        Examples in a ghost batch.
+        Examples in a ghost batch, at least 1.
 
     Returns
     -------
     tuple of torch.Tensor
         Views of `input`.
+
+    Raises
+    ------
+    ValueError
+        If `ghost_size` is not a positive integer.
 
     Examples
     --------
@@ -72,15 +79,25 @@ def ghost_batches(input, ghost_size):
     >>> [len(part) for part in ghost_batches(torch.zeros(11, 3), 4)]
     [6, 5]
     """
-    return input.tensor_split(max(1, len(input) // ghost_size))
+    return input.tensor_split(max(1, len(input) // _positive(ghost_size)))
+
+
+def _positive(ghost_size):
+    """Return it as a Python integer; NumPy's will do as well."""
+    try:
+        size = index(ghost_size)
+    except TypeError:
+        size = 0
+    if size < 1:
+        raise ValueError(f"ghost_size is {ghost_size!r}: give the number of examples in a ghost batch, such as 32")
+    return size
 
 
 class _Ghost:
     """What `GhostBatchNorm1d` and `GhostBatchNorm2d` add to batch normalization."""
 
     def __init__(self, num_features, *args, ghost_size, **kwargs):
-        if not (isinstance(ghost_size, int) and ghost_size >= 1):
-            raise ValueError(f"ghost_size is {ghost_size!r}: give the number of examples in a ghost batch, such as 32")
+        ghost_size = _positive(ghost_size)  # before anything is made
         super().__init__(num_features, *args, **kwargs)
         self.ghost_size = ghost_size
 
@@ -257,7 +274,8 @@ def batch_renorm(
     Raises
     ------
     ValueError, RuntimeError, NotImplementedError, TypeError
-        As `bnlab.functional.batch_norm` in training. The running statistics are unchanged then.
+        As `bnlab.functional.batch_norm` in training, and if there are no running statistics or a bound is out of range.
+        The running statistics are unchanged then.
 
     References
     ----------
@@ -273,6 +291,12 @@ def batch_renorm(
     tensor([0.0100])
     """
     _check_tensors(input, running_mean, running_var, weight, bias)
+    missing = [name for name, v in (("running_mean", running_mean), ("running_var", running_var)) if v is None]
+    if missing:
+        raise ValueError(
+            f"{' and '.join(missing)} not given, but batch renormalization corrects toward the running statistics: "
+            f"give tensors of shape ({input.shape[1]},), or use bnlab.functional.batch_norm"
+        )
     _check_bounds(r_max, d_max)
     with torch.no_grad():
         count, mu_batch, m2 = _moments(input)

@@ -36,7 +36,8 @@ def fashion_full(directory) -> Dataset:
     FileNotFoundError
         If the directory or one of the files isn't there.
     ValueError
-        If a file is damaged or of another kind, or the images and labels don't belong together.
+        If a file is damaged or of another kind, there is no image, or one that isn't 28x28, or the images and labels
+        don't belong together.
     """
     x_train, y_train, x_test, y_test = fashion_bytes(directory)
     return Dataset(
@@ -61,6 +62,11 @@ def fashion_bytes(directory) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nda
     for part in ("train", "t10k"):
         images = read_idx(_plain_or_gz(directory, f"{part}-images-idx3-ubyte"), ndim=3)
         labels = read_idx(_plain_or_gz(directory, f"{part}-labels-idx1-ubyte"), ndim=1)
+        if not len(images) or images.shape[1:] != (28, 28):
+            raise ValueError(
+                f"{directory} has {len(images)} {part} images of {' x '.join(map(str, images.shape[1:]))} pixels, but "
+                "Fashion-MNIST has thousands of 28 x 28: is it the right directory?"
+            )
         if len(images) != len(labels):
             raise ValueError(f"{directory} has {len(images)} {part} images but {len(labels)} labels: they don't match")
         _check_labels(labels, len(FASHION_CLASSES), directory / f"{part}-labels-idx1-ubyte")
@@ -125,7 +131,7 @@ def cifar10(directory, images_per_file: int = 10_000) -> Dataset:
         Holds ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin`` (the folder
         ``cifar-10-batches-bin`` of the archive).
     images_per_file : int, default 10_000
-        What each file must hold. The original's number is the default; another is for parts of it.
+        What each file must hold, at least 1. The original's number is the default; another is for parts of it.
 
     Returns
     -------
@@ -137,13 +143,18 @@ def cifar10(directory, images_per_file: int = 10_000) -> Dataset:
     FileNotFoundError
         If the directory or one of the files isn't there.
     ValueError
-        If a file's length isn't `images_per_file` times 3,073 bytes, or it holds a class above 9.
+        If `images_per_file` is below 1, a file's length isn't that number times 3,073 bytes, or it holds a class above
+        9.
 
     References
     ----------
     Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images, and the format's description on
     https://www.cs.toronto.edu/~kriz/cifar.html.
     """
+    if images_per_file < 1:
+        raise ValueError(
+            f"images_per_file is {images_per_file}: give how many images each file holds, 10,000 originally"
+        )
     directory = _existing(directory)
     train = [_cifar_file(directory / f"data_batch_{k}.bin", images_per_file) for k in range(1, 6)]
     test = _cifar_file(directory / "test_batch.bin", images_per_file)

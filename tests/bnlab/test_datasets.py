@@ -49,6 +49,19 @@ def test_digits_are_scikit_learns_split_by_class():
     assert share.min() > 0.19 and share.max() <= 0.2
 
 
+def test_centered_digits_are_centered_by_the_training_set_and_keep_their_proportions():
+    data, raw = datasets.centered_digits(), datasets.digits()
+    check(data, (64,))
+    assert np.abs(data.x_train.mean(axis=0)).max() < 1e-5
+    assert data.x_train.std() == pytest.approx(1, abs=1e-5)
+    assert 1e-3 < np.abs(data.x_test.mean(axis=0)).max() < 0.5  # close to the training set's, but its own
+    factor = np.ptp(data.x_train, axis=0) / np.maximum(np.ptp(raw.x_train, axis=0), 1e-9)
+    np.testing.assert_allclose(factor[np.ptp(raw.x_train, axis=0) > 0], factor.max(), rtol=1e-5)
+    # the same map for test images
+    shift = raw.x_test * factor.max() - data.x_test
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[0], shift.shape), atol=1e-5)
+
+
 def test_fashion_holds_what_its_documentation_says():
     data = datasets.fashion(10_000, 2_000)
     check(data, (1, 28, 28))
@@ -262,6 +275,14 @@ def test_a_damaged_fashion_file_is_named(fashion_files, damage):
         datasets.fashion_full(fashion_files[0])
 
 
+@pytest.mark.parametrize(("shape", "found"), [((0, 28, 28), "0 train images of 28 x 28"), ((20, 27, 28), "27 x 28")])
+def test_fashion_full_wants_images_of_28_by_28(fashion_files, shape, found):
+    packed = gzip.compress(idx(np.zeros(shape, np.uint8)))
+    (fashion_files[0] / "train-images-idx3-ubyte.gz").write_bytes(packed)
+    with pytest.raises(ValueError, match=f"{found} pixels, but Fashion-MNIST has thousands of 28 x 28"):
+        datasets.fashion_full(fashion_files[0])
+
+
 @pytest.mark.parametrize("reader", [datasets.fashion_full, datasets.cifar10, datasets.image_folder])
 def test_a_directory_that_is_not_there(reader, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere is not a directory"):
@@ -312,6 +333,12 @@ def test_a_cifar_file_of_another_length_is_named_with_both_numbers(cifar_files, 
 def test_cifar10_expects_the_originals_length(cifar_files):
     with pytest.raises(ValueError, match=r"30,730,000 bytes.*found 12,292"):
         datasets.cifar10(cifar_files[0])
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_cifar10_expects_images(cifar_files, number):
+    with pytest.raises(ValueError, match=f"images_per_file is {number}: give how many"):
+        datasets.cifar10(cifar_files[0], images_per_file=number)
 
 
 def test_a_missing_cifar_file_and_a_wrong_class(cifar_files):

@@ -105,6 +105,48 @@ def test_a_parametrized_weight_is_passed_over_and_no_hook_stays():
     assert hooks(model) == 0
 
 
+def test_of_a_layer_that_returns_a_tuple_the_first_tensor_counts():
+    torch.manual_seed(0)
+    lstm, x = nn.LSTM(3, 5, batch_first=True), torch.randn(4, 6, 3)
+    model = nn.Sequential(lstm)
+    with record_activations(model, ["0"]) as seen, record_gradients(model, ["0"]) as gradients:
+        out, _ = model(x)
+        out.square().sum().backward()
+    expected = out.detach().double()
+    np.testing.assert_allclose(seen["0", "mean"][0], expected.transpose(0, 1).flatten(1).mean(1))
+    np.testing.assert_allclose(gradients["0", "output"][0], (2 * expected).norm(), rtol=1e-5)
+    assert hooks(model) == 0
+
+
+def test_a_layer_without_tensors_is_refused():
+    class Name(nn.Module):
+        def forward(self, x):
+            return "no tensor"
+
+    model = nn.Sequential(Name())
+    with pytest.raises(TypeError, match="a layer passed str"), record_activations(model, ["0"]):
+        model(torch.ones(2, 3))
+    assert hooks(model) == 0
+
+
+def test_a_batch_given_by_name_is_recorded_as_any_other():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bn = nn.BatchNorm1d(3)
+
+        def forward(self, x):
+            return self.bn(input=x)
+
+    x = torch.randn(8, 3)
+    model = Named()
+    with record_running_statistics(model) as seen:
+        model(x=x)
+    np.testing.assert_allclose(seen["bn", "batch_mean"][0], x.double().mean(0))
+    np.testing.assert_allclose(seen["bn", "running_mean"][0], 0.1 * x.mean(0), rtol=1e-5)
+    assert seen.steps == 1 and hooks(model) == 0
+
+
 def test_only_batch_normalization_has_running_statistics():
     with (
         pytest.raises(ValueError, match=r"\['0'\] have no running statistics"),

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -242,6 +243,27 @@ def test_one_ghost_is_batch_normalization():
     x = draw((7, 3, 2, 2))
     torch.testing.assert_close(GhostBatchNorm2d(3, ghost_size=7).double()(x), nn.BatchNorm2d(3).double()(x))
     torch.testing.assert_close(GhostBatchNorm2d(3, ghost_size=1).double()(x), nn.InstanceNorm2d(3).double()(x))
+
+
+@pytest.mark.parametrize("ghost_size", [0, -1, 2.0, None])
+def test_ghost_batches_refuse_a_size_that_is_none(ghost_size):
+    with pytest.raises(ValueError, match=f"ghost_size is {ghost_size}: give the number of examples"):
+        ghost_batches(torch.zeros(4, 2), ghost_size)
+
+
+def test_ghost_size_may_be_numpys():
+    x = torch.randn(12, 3)
+    layer = GhostBatchNorm1d(3, ghost_size=np.int64(4))
+    assert type(layer.ghost_size) is int and "ghost_size=4" in repr(layer)
+    assert torch.equal(layer(x), GhostBatchNorm1d(3, ghost_size=4)(x))
+    assert [len(part) for part in ghost_batches(x, np.int64(5))] == [6, 6]
+
+
+@pytest.mark.parametrize("given", [(None, None), (torch.zeros(3), None), (None, torch.ones(3))])
+def test_renorm_wants_running_statistics(given):
+    missing = " and ".join(name for name, v in zip(("running_mean", "running_var"), given, strict=True) if v is None)
+    with pytest.raises(ValueError, match=rf"^{missing} not given.*tensors of shape \(3,\)"):
+        batch_renorm(torch.randn(4, 3), *given)
 
 
 @pytest.mark.parametrize("ghost_size", [0, -1, 2.0, None, "8"])
