@@ -8,10 +8,13 @@ fail instead. What a page says is not tested here.
 import functools
 import http.server
 import itertools
+import json
 import os
 import re
 import shutil
 import threading
+import zipfile
+from html import escape
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -190,6 +193,31 @@ def test_headings_do_not_skip_a_level(chapters):
 
 def test_pages_show_no_path_of_the_machine_that_built_them(pages):
     report(str(path.relative_to(SITE)) for path, page in pages.items() if f"{ROOT}/" in str(page))
+
+
+def test_no_page_and_no_download_holds_a_solution():
+    """The book with solutions is built to another place."""
+    from bnlab.exercises.source import find_sources
+
+    model_answers = []
+    for source in find_sources(ROOT / "exercises"):
+        cells = {cell.metadata.get("nbgrader", {}).get("grade_id"): cell.source for cell in source.notebook.cells}
+        model_answers += [cells[name].strip() for name in source.problem_set.written_answers]
+    assert len(model_answers) >= 8
+    for path in SITE.rglob("*.html"):
+        page = path.read_text(encoding="utf-8")
+        assert not [text for text in [*model_answers, "BEGIN SOLUTION"] if text in page or escape(text) in page], path
+    archives = {archive.name: archive for archive in SITE.rglob("ps*.zip")}
+    assert len(archives) == 8
+    for name, archive in archives.items():
+        with zipfile.ZipFile(archive) as packed:
+            (notebook,) = (json.loads(packed.read(entry)) for entry in packed.namelist() if entry.endswith(".ipynb"))
+        cells = ["".join(cell["source"]) for cell in notebook["cells"]]
+        answers = [cell["source"] for cell in notebook["cells"] if cell["metadata"].get("nbgrader", {}).get("solution")]
+        assert len(answers) >= 6
+        for answer in map("".join, answers):
+            assert answer == "YOUR ANSWER HERE" or "raise NotImplementedError()" in answer, name
+        assert not [text for text in [*model_answers, "SOLUTION"] if any(text in cell for cell in cells)], name
 
 
 def test_every_quiz_explains_every_option(chapters):
