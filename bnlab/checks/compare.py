@@ -104,7 +104,7 @@ def agree(
         )
     difference = np.abs(value.astype(np.float64) - expected)
     worst = np.unravel_index(np.argmax(np.where(np.isfinite(difference), difference, -1)), difference.shape)
-    message = f"{name} = {show(value)}\nexpected {show(expected)}"
+    message = f"{name} = {show(given if tensors.is_tensor(given) else value)}\nexpected {show(expected)}"
     if value.size > 1:
         message += f"\nlargest difference at {name}{_at(worst)}: {_number(value[worst])}"
         message += f", expected {_number(expected[worst])}"

@@ -67,6 +67,8 @@ class InKernel:
         return self._run(self._find(what), args, kwargs, wrap=self._keep)
 
     def vjp(self, handle: Handle | None, args: tuple, cotangent: Any, directions: tuple | None) -> Reply:
+        # torch imports this at its first use of cotangents. It takes seconds, and those are not the student's.
+        importlib.import_module("torch.fx.experimental.symbolic_shapes")
         target = self.work if handle is None else self._objects[handle.number]
         cotangent, directions = self._unwrap(cotangent), self._unwrap(directions)
         return self._run(partial(_vjp, target, cotangent, directions), args, {})
@@ -154,7 +156,7 @@ def _vjp(target: Callable, cotangent: Any, directions: tuple | None, *args: Any)
         if tensors.is_tensor(arg) and arg.is_floating_point():
             arg.requires_grad_()
     value = target(*args)
-    outputs, cotangents = (pair if isinstance(pair, tuple) else (pair,) for pair in (value, cotangent))
+    outputs, cotangents = (tuple(v) if isinstance(v, list | tuple) else (v,) for v in (value, cotangent))
     sources = {str(number): arg for number, arg in enumerate(args) if tensors.is_tensor(arg) and arg.requires_grad}
     if isinstance(target, torch.nn.Module):
         sources |= dict(target.named_parameters())

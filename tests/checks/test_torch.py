@@ -97,6 +97,14 @@ class TestGradients:
         assert check(lambda x, g: (x**2 * g).sin()).score == 10
         assert check(lambda x, g: (x.detach() ** 2 * g).sin()).score == 0
 
+    def test_a_list_of_outputs_is_as_good_as_a_tuple(self):
+        @one_question("f(x) -> y, z")
+        def check(student, rng):
+            _, (gradient,) = student.vjp((torch.ones(3),), (torch.ones(3), torch.ones(3)))
+            agree("gradient", gradient, 5 * torch.ones(3))
+
+        assert check(lambda x: [2 * x, 3 * x]).score == 10
+
     def test_no_graph_gives_none(self):
         @one_question("f(x) -> y")
         def check(student, rng):

@@ -1,0 +1,30 @@
+"""Computes backward under no_grad."""
+
+QUESTION = "BatchNormTwice"
+LOSES = {"second derivatives with respect to x", "second derivatives with respect to gamma and dy"}
+SAYS = "or use torch.no_grad()"
+
+
+class BatchNormTwice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps):
+        axes, shape = [0, *range(2, x.dim())], (-1, *[1] * (x.dim() - 2))
+        x_centered = x - x.mean(dim=axes, keepdim=True)
+        inv_std = torch.rsqrt(x_centered.square().mean(dim=axes, keepdim=True) + eps)
+        ctx.save_for_backward(x, gamma)
+        ctx.eps = eps
+        return gamma.view(shape) * x_centered * inv_std + beta.view(shape)
+
+    @staticmethod
+    @torch.no_grad()
+    def backward(ctx, dy):
+        x, gamma = ctx.saved_tensors
+        axes, shape = [0, *range(2, x.dim())], (-1, *[1] * (x.dim() - 2))
+        x_centered = x - x.mean(dim=axes, keepdim=True)
+        inv_std = torch.rsqrt(x_centered.square().mean(dim=axes, keepdim=True) + ctx.eps)
+        x_hat = x_centered * inv_std
+        dx_hat = dy * gamma.view(shape)
+        common = dx_hat.mean(dim=axes, keepdim=True)
+        along = (dx_hat * x_hat).mean(dim=axes, keepdim=True)
+        dx = (dx_hat - common - x_hat * along) * inv_std
+        return dx, (dy * x_hat).sum(dim=axes), dy.sum(dim=axes), None

@@ -1,0 +1,27 @@
+"""Takes mean and inv_std from the forward pass, where no graph is recorded."""
+
+QUESTION = "BatchNormTwice"
+LOSES = {"second derivatives with respect to x"}
+SAYS = "treats mean and variance as a constant"
+
+
+class BatchNormTwice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, gamma, beta, eps):
+        axes, shape = [0, *range(2, x.dim())], (-1, *[1] * (x.dim() - 2))
+        mean = x.mean(dim=axes, keepdim=True)
+        x_centered = x - mean
+        inv_std = torch.rsqrt(x_centered.square().mean(dim=axes, keepdim=True) + eps)
+        ctx.save_for_backward(x, gamma, mean, inv_std)
+        return gamma.view(shape) * x_centered * inv_std + beta.view(shape)
+
+    @staticmethod
+    def backward(ctx, dy):
+        x, gamma, mean, inv_std = ctx.saved_tensors
+        axes, shape = [0, *range(2, x.dim())], (-1, *[1] * (x.dim() - 2))
+        x_hat = (x - mean) * inv_std
+        dx_hat = dy * gamma.view(shape)
+        common = dx_hat.mean(dim=axes, keepdim=True)
+        along = (dx_hat * x_hat).mean(dim=axes, keepdim=True)
+        dx = (dx_hat - common - x_hat * along) * inv_std
+        return dx, (dy * x_hat).sum(dim=axes), dy.sum(dim=axes), None

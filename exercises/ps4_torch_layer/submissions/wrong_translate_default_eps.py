@@ -1,0 +1,19 @@
+"""Leaves eps at torch's default."""
+
+QUESTION = "translate"
+LOSES = {"options: num_features, eps, momentum"}
+SAYS = "This is torch's default"
+
+
+def translate(framework, config, arrays):
+    names = {
+        "keras": {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"},
+        "flax": {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"},
+    }[framework]
+    c = len(arrays[names["running_mean"]])
+    options = {"num_features": c, "eps": 1e-5, "momentum": 1 - config["momentum"]}
+    state = {"weight": torch.ones(c), "bias": torch.zeros(c), "num_batches_tracked": torch.tensor(0)}
+    for ours, theirs in names.items():
+        if theirs in arrays:
+            state[ours] = torch.tensor(arrays[theirs])
+    return options, state
