@@ -161,8 +161,24 @@ def show(value: Any) -> str:
         return about
     if isinstance(value, float | np.floating | np.ndarray):
         return _number(value)
+    if isinstance(value, list | tuple) and any(map(_holds_arrays, value)):
+        first = ", ".join(_outline(item) for item in value[:3])
+        return f"{type(value).__name__} of {len(value)}: {first}{', ...' if len(value) > 3 else ''}"
     text = repr(value)
     return text if len(text) <= 200 else f"{text[:200]} [...]"
+
+
+def _holds_arrays(value: Any) -> bool:
+    is_array = tensors.is_tensor(value) or isinstance(value, np.ndarray)
+    return is_array or (isinstance(value, list | tuple) and any(map(_holds_arrays, value)))
+
+
+def _outline(value: Any) -> str:
+    """An array inside a list by its shape alone."""
+    if isinstance(value, list | tuple) and _holds_arrays(value):
+        return f"({', '.join(map(_outline, value))})"
+    kind = "tensor" if tensors.is_tensor(value) else "array"
+    return f"{kind} of shape {tuple(value.shape)}" if _holds_arrays(value) else show(value)
 
 
 def _number(value: Any) -> str:

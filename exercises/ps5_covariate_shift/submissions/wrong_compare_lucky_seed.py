@@ -1,0 +1,12 @@
+"""The best single run of each arm."""
+
+QUESTION = "compare"
+LOSES = {"the best rate of each arm", "the speedup", "runs that never arrive", "whether both best rates lie inside"}
+SAYS = "one lucky seed"
+
+
+def compare(rates, plain, bn):
+    middle_plain, middle_bn = np.min(plain, axis=1), np.min(bn, axis=1)
+    k, j = int(np.argmin(middle_plain)), int(np.argmin(middle_bn))
+    inside = 0 < k < len(rates) - 1 and 0 < j < len(rates) - 1
+    return rates[k], rates[j], middle_plain[k] / middle_bn[j], inside

@@ -1,0 +1,25 @@
+"""All layers take their step, not only the earlier ones."""
+
+QUESTION = "gradient_change"
+LOSES = {
+    "the cosine",
+    "the change",
+    "layers with batch normalization, in training mode",
+    "the parameters are as before",
+    "the running statistics are as before",
+}
+SAYS = "all layers took their step"
+
+
+def gradient_change(model, layer, x, y, lr):
+    saved = {name: value.clone() for name, value in model.state_dict().items()}
+    weight, earlier = model[layer].weight, list(model.parameters())
+    before, *steps = torch.autograd.grad(F.cross_entropy(model(x), y), [weight, *earlier])
+    with torch.no_grad():
+        for parameter, gradient in zip(earlier, steps, strict=True):
+            parameter -= lr * gradient
+    (after,) = torch.autograd.grad(F.cross_entropy(model(x), y), [weight])
+    model.load_state_dict(saved)
+    cosine = (before * after).sum() / (before.norm() * after.norm())
+    change = (after - before).norm() / before.norm()
+    return cosine.item(), change.item()

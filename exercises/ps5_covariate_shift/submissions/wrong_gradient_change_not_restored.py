@@ -1,0 +1,17 @@
+"""Leaves the earlier layers where their step took them."""
+
+QUESTION = "gradient_change"
+LOSES = {"the parameters are as before", "the running statistics are as before"}
+SAYS = "put them back at the end"
+
+
+def gradient_change(model, layer, x, y, lr):
+    weight, earlier = model[layer].weight, list(model[:layer].parameters())
+    before, *steps = torch.autograd.grad(F.cross_entropy(model(x), y), [weight, *earlier])
+    with torch.no_grad():
+        for parameter, gradient in zip(earlier, steps, strict=True):
+            parameter -= lr * gradient
+    (after,) = torch.autograd.grad(F.cross_entropy(model(x), y), [weight])
+    cosine = (before * after).sum() / (before.norm() * after.norm())
+    change = (after - before).norm() / before.norm()
+    return cosine.item(), change.item()

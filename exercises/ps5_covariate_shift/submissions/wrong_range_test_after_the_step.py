@@ -1,0 +1,24 @@
+"""Records the loss after the step."""
+
+QUESTION = "range_test"
+LOSES = {"the losses, each before its step", "stops when it diverges"}
+SAYS = "losses after the step"
+
+
+def range_test(model, batches, low, high):
+    saved, training = {name: value.clone() for name, value in model.state_dict().items()}, model.training
+    parameters = list(model.parameters())
+    rates, losses = np.geomspace(low, high, len(batches)), []
+    model.train()
+    for rate, (x, y) in zip(rates, batches, strict=True):
+        loss = F.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= rate * gradient
+        losses.append(F.cross_entropy(model(x), y).item())
+        if not np.isfinite(losses[-1]) or losses[-1] > 4 * min(losses):
+            break
+    model.load_state_dict(saved)
+    model.train(training)
+    return rates[: len(losses)], np.array(losses)

@@ -1,0 +1,22 @@
+"""Goes on to the last batch, whatever the loss."""
+
+QUESTION = "range_test"
+LOSES = {"stops when it diverges"}
+SAYS = "stop there"
+
+
+def range_test(model, batches, low, high):
+    saved, training = {name: value.clone() for name, value in model.state_dict().items()}, model.training
+    parameters = list(model.parameters())
+    rates, losses = np.geomspace(low, high, len(batches)), []
+    model.train()
+    for rate, (x, y) in zip(rates, batches, strict=True):
+        loss = F.cross_entropy(model(x), y)
+        losses.append(loss.item())
+        gradients = torch.autograd.grad(loss, parameters)
+        with torch.no_grad():
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter -= rate * gradient
+    model.load_state_dict(saved)
+    model.train(training)
+    return rates[: len(losses)], np.array(losses)

@@ -1,0 +1,13 @@
+"""Divides the variances by N."""
+
+QUESTION = "shift_size"
+LOSES = {"d: the move of the mean", "r: the ratio of the spreads"}
+SAYS = "the unbiased ones"
+
+
+def shift_size(source, target):
+    var, var_t = source.var(dim=0, correction=0), target.var(dim=0, correction=0)
+    move = target.mean(dim=0) - source.mean(dim=0)
+    d, r = move / ((var + var_t) / 2).sqrt(), (var_t / var).sqrt()
+    still = (var == 0) & (var_t == 0)
+    return torch.where(still, 0.0, d), torch.where(still, 1.0, r)

@@ -1,0 +1,13 @@
+"""The ratio of the variances."""
+
+QUESTION = "shift_size"
+LOSES = {"r: the ratio of the spreads"}
+SAYS = "ratio of the variances"
+
+
+def shift_size(source, target):
+    var, var_t = source.var(dim=0), target.var(dim=0)
+    move = target.mean(dim=0) - source.mean(dim=0)
+    d, r = move / ((var + var_t) / 2).sqrt(), var_t / var
+    still = (var == 0) & (var_t == 0)
+    return torch.where(still, 0.0, d), torch.where(still, 1.0, r)
