@@ -1,0 +1,21 @@
+"""Leaves the BN layers in training mode."""
+
+QUESTION = "recalibrate"
+LOSES = {"nothing else changes"}
+SAYS = "Put everything back into evaluation mode"
+
+
+def recalibrate(model, batches):
+    model.eval()
+    layers = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None
+        layer.train()
+    with torch.no_grad():
+        for batch in batches:
+            model(batch)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    return model
