@@ -18,7 +18,7 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # one date for all entries: the same content g
 README = """\
 # {name}
 
-{functions} functions to write{by_hand}, {points} points. You need Python 3.11 or newer.{torch}
+{functions} functions to write{by_hand}, {points} points. You need Python 3.11 or newer.
 
 Start, in this folder:
 
@@ -27,12 +27,14 @@ Start, in this folder:
     pip install -r requirements.txt
     jupyter lab {name}.ipynb
 
+The third line downloads what the set needs, for some minutes.{torch}
+
 On Windows the first two lines are
 
     python -m venv .venv
     .venv\\Scripts\\activate
 
-If you have done so for another problem set of this course, activate that environment and skip the rest.
+If you have done so for another problem set of this course, activate that environment and begin with the third line.
 
 Work: replace each `raise NotImplementedError()` by your code, then run the cell below it. It says what is
 right, what isn't yet, and what the likely mistake is. Points are given part by part.
@@ -46,10 +48,9 @@ Hand in the file {name}.ipynb alone. Leave the cells in place: you may add cells
 copy or rename the ones that are there. Your grade comes from the same checks with other numbers.
 """
 
-TORCH = """
-This set needs PyTorch, which comes with the requirements. On Linux that includes the libraries for NVIDIA's graphics
-cards, some gigabytes. If you have no such card, install the smaller version for processors first, as
-https://pytorch.org/get-started shows.
+TORCH = """ PyTorch is part of that; on Linux it brings the libraries
+for NVIDIA's graphics cards, some gigabytes. If you have no such card, install PyTorch's smaller version for processors
+before the third line, in the activated environment, as https://pytorch.org/get-started shows.
 """
 
 
@@ -139,7 +140,7 @@ def zip_for_students(source: Source, course: Path, wheel: Path, destination: Pat
 def _readme(source: Source) -> str:
     written = len(source.problem_set.written_answers)
     by_hand = f" and {written} to answer in words" if written else ""
-    torch = "\n\n" + TORCH.strip() if source.needs_torch else ""
+    torch = TORCH.rstrip() if source.needs_torch else ""
     return README.format(
         name=source.name,
         functions=len(source.problem_set.questions),
