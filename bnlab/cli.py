@@ -125,10 +125,11 @@ def _matrix(course: Path, names: list[str] | None, outcomes: list) -> Table:
     """One row per problem set: its points, and how many submissions stand behind each of its functions."""
     from bnlab.exercises.source import find_sources
 
-    table = Table(title="In short", title_justify="left")
-    table.add_column("problem set")
-    for title in ("functions", "points", "by hand", "right each", "mistakes each", "solved in s", "proven"):
-        table.add_column(title, justify="right")
+    caption = "right and wrong: other solutions and mistakes per function; seconds: the solved notebook without imports"
+    table = Table(title="In short", caption=caption, title_justify="left", caption_justify="left")
+    table.add_column("problem set", no_wrap=True)
+    for title in ("asked", "points", "by hand", "right", "wrong", "seconds", "proven"):
+        table.add_column(title, justify="right", no_wrap=True)
     for source in find_sources(course, names):
         ours = [outcome for outcome in outcomes if outcome.problem_set == source.name]
         solved = next(outcome.seconds for outcome in ours if outcome.submission == "solution")
