@@ -29,6 +29,11 @@ def sizes(rng, count, least=3):
     return [int(size) for size in rng.choice(np.arange(least, least + 5), count, replace=False)]
 
 
+def table_size(rng):
+    """N and D for questions in which numbers are divided by m: D is neither N nor N - 1, nor a simple part of N."""
+    return int(rng.integers(7, 9)), int(rng.choice([3, 5]))
+
+
 def away_from_zero(rng, low, high, size):
     return rng.choice([-1.0, 1.0], size) * rng.uniform(low, high, size)
 
@@ -64,24 +69,52 @@ def normalized(x, eps=TINY):
     return cache.x_hat, cache.inv_std
 
 
-def answer(student, given, hint, *rest):
-    """The student's answer. Where shapes that don't fit raise an error, it comes with the shape of x and the hint."""
-    failure = student.failure(*given, *rest)
-    if failure is not None and {"ValueError", "IndexError"} & set(failure.types):
-        x = given[1]
-        raise Wrong(f"{student.name} raised {failure.types[0]} where x has shape {x.shape}: {failure.message}", hint)
-    return student(*given, *rest)
+def answer(student, given, hint):
+    """The student's answer. Where shapes that don't fit raise an error, it comes with the shape and the hint."""
+    try:
+        return student(*given)
+    except Wrong:
+        failure = student.replies[-1].failure
+        if failure is None or not {"ValueError", "IndexError"} & set(failure.types):
+            raise
+        name, shape = student.arguments[1], given[1].shape
+        message = f"{student.name} raised {failure.types[0]} where {name} has shape {shape}: {failure.message}"
+        raise Wrong(message, hint) from None
 
 
-def compare(name, given, expected, mistakes, **options):
-    """`agree`, with the mistakes worked out by ``mistakes()`` only where the answer is wrong."""
+def in_order(student, found, dy):
+    """dx, dgamma and dbeta as they were returned; raises Wrong where dx clearly isn't the first of them."""
+    shapes = [value.shape if isinstance(value, np.ndarray) else None for value in found]
+    if shapes[0] != dy.shape and dy.shape in shapes[1:]:
+        raise Wrong(
+            f"{student.name} returned dx, of shape {dy.shape}, as number {shapes.index(dy.shape) + 1} of three.",
+            "Return dx first: return dx, dgamma, dbeta.",
+        )
+    return found
+
+
+def compare(name, given, expected, mistakes, *, hint="", **options):
+    """`agree`, with the mistakes worked out by ``mistakes()`` only where the answer is wrong; so is a hint."""
     try:
         agree(name, given, expected, **options)
     except Wrong:
-        agree(name, given, expected, mistakes=mistakes(), **options)
+        hint = hint() if callable(hint) else hint
+        agree(name, given, expected, mistakes=mistakes(), hint=hint, **options)
 
 
-OWN_FUNCTIONS = "If you call your own functions here, make their checks pass first."
+def agrees(given, expected):
+    """Whether a value is right, within what is allowed everywhere."""
+    try:
+        agree("", given, expected, tolerance=NEAR)
+    except Wrong:
+        return False
+    return True
+
+
+def not_right(found, right):
+    """The names of the values in `found` that differ from those of `right`, as in a sentence."""
+    names = [name for name, value in found.items() if not agrees(value, getattr(right, name))]
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 # ------------------------------------------------------------------------------- what a slip in a formula comes to
@@ -97,6 +130,7 @@ def sum_mistakes(dy, x_hat, also=()):
         "The sign is turned around.": -dgamma,
         "This is the sum of x_hat alone: multiply it by dy first.": x_hat.sum(axis=axes),
         "This multiplies two sums. Multiply example by example first, then sum.": dbeta * x_hat.sum(axis=axes),
+        "This is dy * x_hat itself. One gamma serves all examples: sum over them.": dy * x_hat,
     }
     of_gamma |= {text: (dy * array).sum(axis=axes) for text, array in dict(also).items()}
     of_beta = {
@@ -114,6 +148,8 @@ def sum_mistakes(dy, x_hat, also=()):
     of_gamma[kept], of_beta[kept] = dgamma.reshape(shape), dbeta.reshape(shape)
     for text, other in wrong_axes(dy).items():
         of_gamma[text], of_beta[text] = (dy * x_hat).sum(axis=other), dy.sum(axis=other)
+        flat = f"{text} (Reshaping what is left doesn't add it up.)"
+        of_gamma[flat], of_beta[flat] = of_gamma[text].reshape(-1), of_beta[text].reshape(-1)
     return of_gamma, of_beta
 
 
@@ -132,8 +168,11 @@ def wrong_axes(x):
     }
 
 
-def dx_mistakes(dy, x, gamma, eps):
-    """What dx becomes through a slip in inv_std * gamma * (dy - dbeta / m - x_hat * dgamma / m)."""
+def dx_mistakes(dy, x, gamma, eps, in_stages=False):
+    """What dx becomes through a slip in inv_std * gamma * (dy - dbeta / m - x_hat * dgamma / m).
+
+    With `in_stages` only what can be said to somebody who has dx_hat, dvar and dmu in the place of that formula.
+    """
     axes = (0, *range(2, x.ndim))
     m, n = x.size // x.shape[1], len(x)
     gamma = per_channel(x, gamma)[0]
@@ -156,23 +195,9 @@ def dx_mistakes(dy, x, gamma, eps):
         "gamma is in it twice. Either take dx_hat = gamma * dy in the bracket, or gamma in front, not both.": (
             of(right, gamma**2 * inv_std)
         ),
-        "gamma is in two of the three terms twice: dbeta and dgamma are sums of dy, without gamma, where gamma stands "
-        "in front.": of(dy - gamma * (level + x_hat * slope)),
-        "gamma is in one of the three terms twice: dgamma is the sum of dy * x_hat, without gamma.": (
-            of(dy - level - gamma * x_hat * slope)
-        ),
         "inv_std is missing: x_hat changes with x by 1 / sqrt(var + eps).": of(right, gamma),
         "This divides by inv_std. It is 1 / sqrt(var + eps) already: multiply.": of(right, gamma / inv_std),
         "This divides by the variance in place of the standard deviation.": of(right, gamma * inv_std**2),
-        "The two sums must be divided by m: they come through a mean.": of(dy - m * (level + x_hat * slope)),
-        "dbeta must be divided by m: the mean is a sum divided by m.": of(dy - m * level - x_hat * slope),
-        "dgamma must be divided by m: the variance is a sum divided by m.": of(dy - level - m * x_hat * slope),
-        "The sums are divided by m - 1. The forward pass took the biased variance and the mean: divide by m.": (
-            of(dy - (level + x_hat * slope) * m / (m - 1))
-        ),
-        "The way through the variance is divided by m - 1. The forward pass took the biased variance: divide by m.": (
-            of(dy - level - x_hat * slope * m / (m - 1))
-        ),
         "The factor 2 is missing: the derivative of a square is twice the number.": of(dy - level - x_hat * slope / 2),
         "The derivative of the root is -1/2 * (var + eps)**(-3/2): the 1/2 is missing.": (
             of(dy - level - 2 * x_hat * slope)
@@ -183,21 +208,50 @@ def dx_mistakes(dy, x, gamma, eps):
         "The way through the mean has the wrong sign: a larger mean makes x_hat smaller.": (
             of(dy + level - x_hat * slope)
         ),
-        "The two parts are added. They are taken out: subtract them.": of(dy + level + x_hat * slope),
         "The sign of it all is turned around.": of(-right),
-        "The last term needs x_hat once more: each example has its own share of dgamma / m.": of(dy - level - slope),
-        "The last term has x in the place of x_hat.": of(dy - level - x * slope),
-        "The last term has x - mean in the place of x_hat. Divide by the standard deviation, too.": (
-            of(dy - level - centered * slope)
-        ),
-        "This has x in the place of x_hat, also in the sum.": (
-            of(dy - level - x * (dy * x).mean(axis=axes, keepdims=True))
-        ),
-        "This has gamma * x_hat, the output y, in the place of x_hat. The part to take out lies along x_hat.": (
-            of(dy - level - gamma**2 * x_hat * slope)
-        ),
-        "This is the part that passes, before the factor gamma / sqrt(var + eps).": right,
     }
+    if m > 2:  # of two, m - 1 is 1: that would be no division at all
+        mistakes |= {
+            "The sums are divided by m - 1. The forward pass took the biased variance and the mean: divide by m.": (
+                of(dy - (level + x_hat * slope) * m / (m - 1))
+            ),
+            "The way through the variance is divided by m - 1. The forward pass took the biased variance: divide by "
+            "m.": of(dy - level - x_hat * slope * m / (m - 1)),
+        }
+    if not in_stages:
+        mistakes |= {
+            "gamma is in two of the three terms twice: dbeta and dgamma are sums of dy, without gamma, where gamma "
+            "stands in front.": of(dy - gamma * (level + x_hat * slope)),
+            "gamma is in one of the three terms twice: dgamma is the sum of dy * x_hat, without gamma.": (
+                of(dy - level - gamma * x_hat * slope)
+            ),
+            "The two sums must be divided by m: they come through a mean.": of(dy - m * (level + x_hat * slope)),
+            "dbeta must be divided by m: the mean is a sum divided by m.": of(dy - m * level - x_hat * slope),
+            "dgamma must be divided by m: the variance is a sum divided by m.": of(dy - level - m * x_hat * slope),
+            "The sums are divided by the size of the whole array. m counts the values of one feature or channel: leave "
+            "its axis out.": of(dy - (level + x_hat * slope) * m / x.size),
+            "The two parts are added. They are taken out: subtract them.": of(dy + level + x_hat * slope),
+            "The last term needs x_hat once more: each example has its own share of dgamma / m.": of(
+                dy - level - slope
+            ),
+            "The last term has x in the place of x_hat.": of(dy - level - x * slope),
+            "The last term has x - mean in the place of x_hat. Divide by the standard deviation, too.": (
+                of(dy - level - centered * slope)
+            ),
+            "This has x in the place of x_hat, also in the sum.": (
+                of(dy - level - x * (dy * x).mean(axis=axes, keepdims=True))
+            ),
+            "This has gamma * x_hat, the output y, in the place of x_hat. The part to take out lies along x_hat.": (
+                of(dy - level - gamma**2 * x_hat * slope)
+            ),
+            "This is the part that passes, before the factor gamma / sqrt(var + eps).": right,
+            "The last term is divided by the sum of x_hat**2: that would be the exact projection on x_hat. The "
+            "derivative has 1/m, which is not the same where eps matters.": (
+                of(dy - level - x_hat * slope / (x_hat**2).mean(axis=axes, keepdims=True))
+            ),
+            "The sums are divided by the length of axis 1, the number of features or channels. m counts the values "
+            "that each of them has.": of(dy - (level + x_hat * slope) * m / x.shape[1]),
+        }
     # The same formula with another factor in the place of 1 / sqrt(var + eps), also in x_hat.
     for text, factor in (
         (
@@ -219,9 +273,14 @@ def dx_mistakes(dy, x, gamma, eps):
         mistakes["The sums are divided by N. But m counts all values of a channel: the positions, too."] = of(
             dy - (level + x_hat * slope) * m / n
         )
+        mistakes[SCRAMBLED] = scrambled(dy, x, gamma, eps)[0]
     for text, other in wrong_axes(x).items():
         level_, slope_ = dy.mean(axis=other, keepdims=True), (dy * x_hat).mean(axis=other, keepdims=True)
         mistakes[text] = of(dy - level_ - x_hat * slope_)
+        short = dy.size // level_.size / m  # the sums are divided by m all the same
+        mistakes[f"{text} (This holds for both sums in dx.)"] = of(dy - short * (level_ + x_hat * slope_))
+        mistakes[f"In dgamma: {text}"] = of(dy - level - short * x_hat * slope_)
+        mistakes[f"In dbeta: {text}"] = of(dy - short * level_ - x_hat * slope)
         mistakes["The statistics of x were taken over the wrong axes. " + text] = wrongly_averaged(
             dy, x, gamma, eps, other
         )
@@ -234,6 +293,22 @@ def wrongly_averaged(dy, x, gamma, eps, axes):
     x_hat = (x - x.mean(axis=axes, keepdims=True)) * inv_std
     level, slope = dy.mean(axis=axes, keepdims=True), (dy * x_hat).mean(axis=axes, keepdims=True)
     return gamma * inv_std * (dy - level - x_hat * slope)
+
+
+SCRAMBLED = (
+    "x.reshape(-1, C) fills the columns in the order of memory, and each gets values of several channels. Move the "
+    "channels to the end first: np.moveaxis(x, 1, -1).reshape(-1, C)."
+)
+
+
+def scrambled(dy, x, gamma, eps):
+    """dx, dgamma and dbeta where images are made into a table without moving the channels to the end."""
+    c = x.shape[1]
+    dy, table = dy.reshape(-1, c), x.reshape(-1, c)
+    inv_std = 1 / np.sqrt(table.var(axis=0) + eps)
+    x_hat = (table - table.mean(axis=0)) * inv_std
+    dx = gamma.reshape(-1) * inv_std * (dy - dy.mean(axis=0) - x_hat * (dy * x_hat).mean(axis=0))
+    return dx.reshape(x.shape), (dy * x_hat).sum(axis=0), dy.sum(axis=0)
 
 
 def size_of(dy, x, gamma, eps):
@@ -348,6 +423,22 @@ def central(f, x, dy, h):
     return dx
 
 
+OWN_OUTPUT = (
+    "This looks at one output for every entry of x, the one at the same index. Moving x_k changes other outputs, too: "
+    "sum dy * (f(x + step) - f(x - step)) over all of them."
+)
+
+
+def own_outputs(f, x, dy, h):
+    """dx where for each entry of x only the output at the same index is looked at."""
+    dx = np.zeros(x.shape)
+    for k in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[k] = h
+        dx[k] = dy[k] * (f(x + step) - f(x - step))[k] / (2 * h)
+    return dx
+
+
 def difference_mistakes(f, x, dy, h):
     right = central(f, x, dy, h)
     middle = f(x)
@@ -385,11 +476,14 @@ def difference_mistakes(f, x, dy, h):
         "h up and h down.": stays_up,
         "This is the mean over the outputs. The loss is the sum of dy * f(x).": right / dy.size,
     }
-    if at_once.shape == x.shape:
-        mistakes |= {
-            "All entries were moved at the same time. That is right only where each output depends on one input: move "
-            "one entry after the other.": dy * at_once / (2 * h),
-        }
+    if dy.ndim == x.ndim and all(has >= needs for has, needs in zip(dy.shape, x.shape, strict=True)):
+        mistakes[OWN_OUTPUT] = own_outputs(f, x, dy, h)
+    mistakes |= {
+        "All entries were moved at the same time. That is right only where each output depends on one input: move "
+        "one entry after the other.": dy * at_once / (2 * h),
+        "All entries were moved at the same time, which gives one number. Each entry has its own slope: move one after "
+        "the other.": (dy * at_once).sum() / (2 * h),
+    }
     if h > 0.01:  # otherwise these are next to nothing, and so is much else
         mistakes |= {
             "This is the difference alone. A slope is the difference divided by 2 * h.": 2 * h * right,
@@ -420,14 +514,29 @@ def mixed_arguments(student, rng, h=None):
     return Mixed(weights), student.make("checks:Mixed", weights), x, dy, h or rng.uniform(0.2, 0.4)
 
 
-OTHER_SHAPE = "f(x) may have another shape than x, and dy has that of f(x): sum dy * f(x) over all of it."
+OTHER_SHAPE = (
+    "f(x) may have another shape than x, and dy has that of f(x). Moving one entry x_k changes many outputs: sum "
+    "dy * (f(x + step) - f(x - step)) over all of them."
+)
+ONE_EACH = (
+    "Every entry of x has its own slope: move one after the other, all outputs summed each time. (If all entries move "
+    "at the same time, nobody can tell which of them made the difference.)"
+)
+ANY_AXES = "x may have one axis or three: np.ndindex(x.shape) walks through the indices of any array."
+
+
+def compare_slopes(dx, expected, mistakes, hint="", **options):
+    """`compare` for question 2: another shape than that of x has its own hint."""
+    if np.shape(dx) != expected.shape:
+        hint = ONE_EACH
+    compare("dx", dx, expected, mistakes, hint=hint, **options)
 
 
 @numerical_gradient.part("a step up, a step down", weight=3)
 def _(student, rng):
     f, its_f, x, dy, h = mixed_arguments(student, rng)
     dx = answer(student, (its_f, x, dy, h), OTHER_SHAPE)
-    compare("dx", dx, central(f, x, dy, h), lambda: difference_mistakes(f, x, dy, h), tolerance=EXACT)
+    compare_slopes(dx, central(f, x, dy, h), lambda: difference_mistakes(f, x, dy, h), tolerance=EXACT)
 
 
 @numerical_gradient.part("close to the true gradient of BN", weight=2)
@@ -439,7 +548,7 @@ def _(student, rng):
     exact = batch_norm_backward(dy, batch_norm_forward(x, gamma, beta, eps=eps)[1]).dx
     hint = "The step is 1e-5 here, with x in float64: then central differences are right to nine digits or so."
     hint += " Is the step that you take the h that was given? A far smaller one leaves nothing but rounding."
-    dx = student(its_f, x, dy, 1e-5)
+    dx = answer(student, (its_f, x, dy, 1e-5), OTHER_SHAPE)
     scale = size_of(dy, x, gamma, eps)
 
     def mistakes():
@@ -450,7 +559,7 @@ def _(student, rng):
         )
         return {nothing: np.zeros(x.shape)} | difference_mistakes(f, x, dy, 1e-5)
 
-    compare("dx", dx, exact, mistakes, tolerance=1e-7, scale=scale, hint=hint)
+    compare_slopes(dx, exact, mistakes, hint, tolerance=1e-7, scale=scale)
 
 
 @numerical_gradient.part("an array with any number of axes", weight=1)
@@ -458,24 +567,23 @@ def _(student, rng):
     for count in (1, 3):
         shape = tuple(int(size) for size in rng.permutation([2, 3, 4])[:count])
         x, dy = rng.normal(size=shape), rng.normal(size=shape)
-        dx = student(student.the("checks:mirrored"), x, dy, 0.1)
-        hint = "x may have one axis or three: np.ndindex(x.shape) walks through the indices of any array."
+        dx = answer(student, (student.the("checks:mirrored"), x, dy, 0.1), ANY_AXES)
         arguments = mirrored, x, dy, 0.1
-        compare("dx", dx, central(*arguments), partial(difference_mistakes, *arguments), tolerance=EXACT, hint=hint)
+        compare_slopes(dx, central(*arguments), partial(difference_mistakes, *arguments), ANY_AXES, tolerance=EXACT)
 
 
 @numerical_gradient.part("float64 inside, whatever comes in", weight=2)
 def _(student, rng):
     f, its_f, x, dy, h = mixed_arguments(student, rng, h=1e-5)
     for given in (x.astype(np.float32), np.round(3 * x).astype(np.int64)):
-        dx = student(its_f, given, dy, h)
+        dx = answer(student, (its_f, given, dy, h), OTHER_SHAPE)
         exact = central(f, given.astype(np.float64), dy, h)
         if given.dtype == np.float32:
             hint = "x is float32 here. A step of 1e-5 is nearly lost in its seven digits: take x.astype(np.float64)."
         else:
             hint = "x holds integers here. A step of 1e-5 written into such an array becomes 0: work with float64."
         mistakes = partial(difference_mistakes, f, given.astype(np.float64), dy, h)
-        compare("dx", dx, exact, mistakes, tolerance=1e-6, hint=hint)
+        compare_slopes(dx, exact, mistakes, hint, tolerance=1e-6)
 
 
 @numerical_gradient.part("leaves its inputs as they were", weight=1, counts_alone=False)
@@ -498,7 +606,7 @@ gradient_error = problem_set.question(
 
 def judged(student, rng, spread=1.0):
     """A normalization (as on the student's side), x, dy, and the right dx."""
-    n, d = int(rng.integers(4, 6)), 2
+    n, d = 4, 2
     x = spread * (rng.normal(size=(n, d)) + rng.uniform(-1, 1, d))
     dy = rng.normal(size=(n, d)) + 0.5
     gamma, beta = gammas(rng, d), rng.normal(size=d)
@@ -675,20 +783,40 @@ def _(student, rng):
         (dx[:1], f"dx has the shape {dx[:1].shape}, x {x.shape}", column),
         (dx.T, f"dx has the shape {dx.T.shape}, x {x.shape}", "Compare the shapes before anything else."),
     ):
-        failure = student.failure(f, x, dy, given)
-        if failure is not None:
-            raise Wrong(f"gradient_error raised {failure.types[0]} where {what}: expected inf.", hint)
-        error = number(student(f, x, dy, given))
+        try:
+            error = number(student(f, x, dy, given))
+        except Wrong:
+            failure = student.replies[-1].failure
+            if failure is None or failure.kind != "raised":
+                raise
+            raise Wrong(f"gradient_error raised {failure.types[0]} where {what}: expected inf.", hint) from None
         if error != np.inf:
             raise Wrong(f"error is {error:.3g} where {what}: expected inf.", hint)
 
 
-@gradient_error.part("two zero gradients agree", weight=1)
+@gradient_error.part("a zero gradient agrees with zero alone", weight=1)
 def _(student, rng):
     f, x, dy, dx = judged(student, rng)
     error = number(student(f, x, 0 * dy, 0 * dx))
     hint = "dy is 0 here, both gradients are 0 everywhere, and 0/0 is NaN. They agree: the error is 0."
     agree("error", error, 0.0, tolerance=1e-12, hint=hint)
+    for dy_, dx_, hint in (
+        (
+            dy,
+            0 * dx,
+            "dx is 0 everywhere, but the numerical gradient isn't. That is as wrong as can be: the difference is as "
+            "large as the largest entry, and the error is 1. Only where both are 0 is it 0.",
+        ),
+        (
+            0 * dy,
+            dx,
+            "dy is 0 here, so the numerical gradient is 0 everywhere, but dx isn't. The difference is as large as the "
+            "largest entry, that of dx, and the error is 1. Only where both are 0 is it 0.",
+        ),
+    ):
+        error = number(student(f, x, dy_, dx_))
+        absolute = "This is the absolute difference. Divide it by the largest entry of both gradients."
+        agree("error", error, 1.0, mistakes={absolute: np.abs(dx).max()}, tolerance=1e-4, hint=hint)
 
 
 gradient_error.keeps_its_inputs(
@@ -710,7 +838,7 @@ backward_staged = problem_set.question("backward_staged(dy, x, gamma, eps) -> dx
 
 
 def staged_arguments(rng, eps=TINY, spread=(1.5, 3)):
-    x, dy = batch(rng, *sizes(rng, 2, least=4), spread=spread)
+    x, dy = batch(rng, *table_size(rng), spread=spread)
     return dy, x, gammas(rng, x.shape[1]), eps
 
 
@@ -747,18 +875,51 @@ def own_dx_hat(given, dx_hat):
     return dx_hat.astype(np.float64)
 
 
-def agree_with_either(name, given, right, from_own, mistakes, hint=OWN_FUNCTIONS):
+OVER_EXAMPLES = (
+    "All statistics and all sums run over the examples, axis 0. One number per feature is left, which NumPy lines up "
+    "with the last axis of x."
+)
+
+
+def other_axes(dy, x, gamma, eps):
+    """dvar, dmu and dx where the statistics or the sums run over the features: by the hint that names it."""
+    statistics = "The mean and the variance are taken over the features. " + OVER_EXAMPLES
+    summed = "This sums over the features. " + OVER_EXAMPLES
+    dx_hat, found = dy * gamma, []
+    for text, of_x, of_sums in ((statistics, 1, 0), (summed, 0, 1), (statistics, 1, 1)):
+        centered = x - x.mean(axis=of_x, keepdims=True)
+        inv_std = 1 / np.sqrt((centered**2).mean(axis=of_x, keepdims=True) + eps)
+        dvar = (dx_hat * centered * -0.5 * inv_std**3).sum(axis=of_sums, keepdims=True)
+        dmu = -(dx_hat * inv_std).sum(axis=of_sums, keepdims=True)
+        dx = [dx_hat * inv_std + dvar * 2 * centered / m + dmu / m for m in x.shape]
+        flat = [value.reshape(-1) for value in (dvar, dmu)]
+        # where one factor is outside of the sum, it may be that nothing was summed up
+        spread_out = [np.broadcast_to(value, x.shape) for value in (dvar, dmu)]
+        outside = (dx_hat * centered).sum(axis=of_sums, keepdims=True) * -0.5 * inv_std**3
+        outside_mu = -dx_hat.sum(axis=of_sums, keepdims=True) * inv_std
+        dx += [dx_hat * inv_std + outside * 2 * centered / m + outside_mu / m for m in x.shape]
+        found.append((text, (dvar, flat[0], spread_out[0], outside), (dmu, flat[1], spread_out[1], outside_mu), dx))
+    return found
+
+
+def axes_hint(given, which, value):
+    """The hint of `other_axes` that fits what was returned as dvar (0), dmu (1) or dx (2); "" where none does."""
+    for text, *values in other_axes(*given):
+        if any(agrees(value, wrong) for wrong in values[which]):
+            return text
+    return ""
+
+
+def agree_with_either(name, given, right, from_own, mistakes, hint):
     """Right, or right for the dx_hat that the student returned."""
-    try:
-        agree(name, given, from_own, tolerance=NEAR)
-    except Wrong:
-        agree(name, given, right, mistakes=mistakes, tolerance=NEAR, hint=hint)
+    if not agrees(given, from_own):
+        compare(name, given, right, mistakes, tolerance=NEAR, hint=hint)
 
 
 @backward_staged.part("dx_hat", weight=2)
 def _(student, rng):
     given = dy, _, gamma, _ = staged_arguments(rng)
-    dx_hat, *_ = student(*given)
+    dx_hat, *_ = answer(student, given, OVER_EXAMPLES)
     agree("dx_hat", dx_hat, dy * gamma, mistakes=dx_hat_mistakes(*given), tolerance=NEAR)
 
 
@@ -766,80 +927,99 @@ def _(student, rng):
 def _(student, rng):
     given = dy, x, gamma, eps = staged_arguments(rng)
     right, cache = staged(*given)
-    dx_hat, dvar, _, _ = student(*given)
+    dx_hat, dvar, _, _ = answer(student, given, OVER_EXAMPLES)
     centered, inv_std = x - cache.mu, cache.inv_std
 
     def dvar_of(d):
         return (d * centered).sum(axis=0) * -0.5 * inv_std**3
 
     own = own_dx_hat(given, dx_hat)
-    mistakes = {}
-    for d in (dy * gamma, own):
-        moment = (d * centered).sum(axis=0)
-        mistakes |= {
-            "The sign is turned around: more variance makes x_hat smaller.": -dvar_of(d),
-            "The factor 1/2 is missing: the derivative of s**(-1/2) is -1/2 * s**(-3/2).": 2 * dvar_of(d),
-            "The power is -1/2 here. Differentiating s**(-1/2) makes it -3/2.": -0.5 * moment * inv_std,
-            "The power is -1 here, the derivative of s**(-1/2) has -3/2: inv_std**3.": -0.5 * moment * inv_std**2,
-            "This is the mean over the examples. One variance serves all of them: take the sum.": dvar_of(d) / len(x),
-            "This multiplies by x_hat. The derivative of x_hat with respect to the variance has x - mean, times the "
-            "power -3/2.": dvar_of(d) * inv_std,
-            "This multiplies by x. The mean is missing: x - mean.": (d * x).sum(axis=0) * -0.5 * inv_std**3,
-            "x - mean is missing: each example counts by its distance from the mean.": (
-                d.sum(axis=0) * -0.5 * inv_std**3
-            ),
-            "This is the gradient with respect to inv_std. One more derivative: -1/2 * (var + eps)**(-3/2).": moment,
-            "It isn't summed over the examples: one variance serves all of them.": -0.5 * d * centered * inv_std**3,
-            "It has the shape (1, D). One number per feature is asked, shape (D,).": dvar_of(d)[None],
-        }
-    mistakes["This uses dy. The gradient that arrives at x_hat is dx_hat, with gamma in it."] = dvar_of(dy)
-    mistakes["The unbiased variance (m - 1) normalized here. BN normalizes with the biased one: divide by m."] = (
-        (right.dx_hat * centered).sum(axis=0) * -0.5 * (cache.var * len(x) / (len(x) - 1) + eps) ** -1.5
-    )
-    agree_with_either("dvar", dvar, right.dvar, dvar_of(own), mistakes)
+
+    def mistakes():
+        named = {}
+        for d in (dy * gamma, own):
+            moment = (d * centered).sum(axis=0)
+            named |= {
+                "The sign is turned around: more variance makes x_hat smaller.": -dvar_of(d),
+                "The factor 1/2 is missing: the derivative of s**(-1/2) is -1/2 * s**(-3/2).": 2 * dvar_of(d),
+                "The power is -1/2 here. Differentiating s**(-1/2) makes it -3/2.": -0.5 * moment * inv_std,
+                "The power is -1 here, the derivative of s**(-1/2) has -3/2: inv_std**3.": -0.5 * moment * inv_std**2,
+                "This is the mean over the examples. One variance serves all of them: take the sum.": dvar_of(d)
+                / len(x),
+                "This multiplies by x_hat. The derivative of x_hat with respect to the variance has x - mean, times "
+                "the power -3/2.": dvar_of(d) * inv_std,
+                "This multiplies by x. The mean is missing: x - mean.": (d * x).sum(axis=0) * -0.5 * inv_std**3,
+                "x - mean is missing: each example counts by its distance from the mean.": (
+                    d.sum(axis=0) * -0.5 * inv_std**3
+                ),
+                "This is the gradient with respect to inv_std. One more derivative: -1/2 * (var + eps)**(-3/2).": (
+                    moment
+                ),
+                "It isn't summed over the examples: one variance serves all of them.": -0.5 * d * centered * inv_std**3,
+                "It has the shape (1, D). One number per feature is asked, shape (D,).": dvar_of(d)[None],
+            }
+        named["This uses dy. The gradient that arrives at x_hat is dx_hat, with gamma in it."] = dvar_of(dy)
+        named["The unbiased variance (m - 1) normalized here. BN normalizes with the biased one: divide by m."] = (
+            (right.dx_hat * centered).sum(axis=0) * -0.5 * (cache.var * len(x) / (len(x) - 1) + eps) ** -1.5
+        )
+        return named
+
+    hint = "One number per feature: the sum over the examples of dx_hat * (x - mean), times -1/2 * (var + eps)**(-3/2)."
+    agree_with_either("dvar", dvar, right.dvar, dvar_of(own), mistakes, lambda: axes_hint(given, 0, dvar) or hint)
 
 
 @backward_staged.part("dmu", weight=3)
 def _(student, rng):
     given = dy, x, gamma, _ = staged_arguments(rng)
     right, cache = staged(*given)
-    dx_hat, _, dmu, _ = student(*given)
+    dx_hat, _, dmu, _ = answer(student, given, OVER_EXAMPLES)
     own = own_dx_hat(given, dx_hat)
-    mistakes = {}
-    for d in (dy * gamma, own):
-        dmu_of = -d.sum(axis=0) * cache.inv_std
-        mistakes |= {
-            "The sign is turned around: a larger mean makes every x_hat smaller.": -dmu_of,
-            "This is the mean over the examples. One mean serves all of them: take the sum here. (The 1/m comes "
-            "with dx.)": dmu_of / len(x),
-            "inv_std is missing: x_hat changes with the mean by -1 / sqrt(var + eps).": -d.sum(axis=0),
-            "This divides by the variance in place of its root.": dmu_of * cache.inv_std,
-            "It isn't summed over the examples: one mean serves all of them.": -d * cache.inv_std,
-            "It has the shape (1, D). One number per feature is asked, shape (D,).": dmu_of[None],
-        }
-    mistakes["This uses dy. The gradient that arrives at x_hat is dx_hat, with gamma in it."] = (
-        -dy.sum(axis=0) * cache.inv_std
-    )
-    mistakes["The unbiased variance (m - 1) normalized here. BN normalizes with the biased one: divide by m."] = (
-        -right.dx_hat.sum(axis=0) / np.sqrt(cache.var * len(x) / (len(x) - 1))
-    )
+
+    def mistakes():
+        named = {}
+        for d in (dy * gamma, own):
+            dmu_of = -d.sum(axis=0) * cache.inv_std
+            named |= {
+                "The sign is turned around: a larger mean makes every x_hat smaller.": -dmu_of,
+                "This is the mean over the examples. One mean serves all of them: take the sum here. (The 1/m comes "
+                "with dx.)": dmu_of / len(x),
+                "inv_std is missing: x_hat changes with the mean by -1 / sqrt(var + eps).": -d.sum(axis=0),
+                "This divides by the variance in place of its root.": dmu_of * cache.inv_std,
+                "It isn't summed over the examples: one mean serves all of them.": -d * cache.inv_std,
+                "It has the shape (1, D). One number per feature is asked, shape (D,).": dmu_of[None],
+            }
+        named["This uses dy. The gradient that arrives at x_hat is dx_hat, with gamma in it."] = (
+            -dy.sum(axis=0) * cache.inv_std
+        )
+        named["The unbiased variance (m - 1) normalized here. BN normalizes with the biased one: divide by m."] = (
+            -right.dx_hat.sum(axis=0) / np.sqrt(cache.var * len(x) / (len(x) - 1))
+        )
+        return named
+
     hint = "Its second term, through the variance, is zero: x - mean sums to 0. If yours isn't, look at its sum."
-    agree_with_either("dmu", dmu, right.dmu, -own.sum(axis=0) * cache.inv_std, mistakes, hint)
+    from_own = -own.sum(axis=0) * cache.inv_std
+    agree_with_either("dmu", dmu, right.dmu, from_own, mistakes, lambda: axes_hint(given, 1, dmu) or hint)
 
 
 def check_staged_dx(student, given):
-    *_, dx = student(*given)
-    expected = staged(*given)[0].dx
-    scale = size_of(*given)
+    dx_hat, dvar, dmu, dx = answer(student, given, OVER_EXAMPLES)
+    right = staged(*given)[0]
 
     def mistakes():
-        return dx_mistakes(*given) | staged_mistakes(*given)
+        return staged_mistakes(*given) | dx_mistakes(*given, in_stages=True)
 
-    hint = (
-        "dx is made from dx_hat, dvar and dmu: make their parts pass first. Then look at its three terms, one for each "
-        "way by which x reaches the loss."
-    )
-    compare("dx", dx, expected, mistakes, tolerance=NEAR, scale=scale, hint=hint)
+    def hint():
+        found = axes_hint(given, 2, dx)
+        slips = not_right({"dx_hat": dx_hat, "dvar": dvar, "dmu": dmu}, right)
+        if found or slips:
+            return found or f"dx is made from dx_hat, dvar and dmu. Here {slips} can't be right: start there."
+        return (
+            "dx_hat, dvar and dmu are right, so the slip is in the last line. It has three terms, one for each way by "
+            "which x reaches the loss: dx_hat / std, dvar times the derivative of the variance, dmu times that of the "
+            "mean."
+        )
+
+    compare("dx", dx, right.dx, mistakes, tolerance=NEAR, scale=size_of(*given), hint=hint)
 
 
 def staged_mistakes(dy, x, gamma, eps):
@@ -847,11 +1027,22 @@ def staged_mistakes(dy, x, gamma, eps):
     nodes, cache = staged(dy, x, gamma, eps)
     m, centered = len(x), x - cache.mu
     direct, by_var, by_mean = nodes.dx_hat * cache.inv_std, nodes.dvar * 2 * centered / m, nodes.dmu / m
+    by_features = m / x.shape[1]
+    features = "x.shape[1], the number of features. m counts the examples, x.shape[0] or len(x)."
     return {
         "The way through the mean lacks its 1/m: the mean is a sum divided by m.": direct + by_var + m * by_mean,
-        "The way through the variance lacks its 1/m: the variance is a sum divided by m.": (
-            direct + m * by_var + by_mean
+        "The way through the variance lacks its 1/m: the variance is a sum divided by m, so dvar meets "
+        "2 * (x - mean) / m.": direct + m * by_var + by_mean,
+        f"The last two terms are divided by {features}": direct + by_features * (by_var + by_mean),
+        f"The way through the variance is divided by {features}": direct + by_features * by_var + by_mean,
+        f"The way through the mean is divided by {features}": direct + by_var + by_features * by_mean,
+        "The last two terms are divided by x.size. m counts the examples, len(x).": (
+            direct + (by_var + by_mean) / x.shape[1]
         ),
+        "The way through the variance is larger by the standard deviation. Does dvar have inv_std**2? Differentiating "
+        "s**(-1/2) makes it s**(-3/2), which is inv_std**3.": direct + by_var / cache.inv_std + by_mean,
+        "The way through the variance is larger by the variance. Does dvar have the power -1/2? Differentiating "
+        "s**(-1/2) makes it s**(-3/2), which is inv_std**3.": direct + by_var / cache.inv_std**2 + by_mean,
         "Both the mean and the variance are sums divided by m: two of the three terms need their 1/m.": (
             direct + m * (by_var + by_mean)
         ),
@@ -886,7 +1077,7 @@ split_gradient = problem_set.question("split_gradient(dy, x_hat) -> mean_part, x
 
 
 def split_arguments(rng, eps=TINY, spread=(1.5, 3)):
-    x, dy = batch(rng, *sizes(rng, 2, least=4), spread=spread)
+    x, dy = batch(rng, *table_size(rng), spread=spread)
     return dy, normalized(x, eps)[0]
 
 
@@ -1006,25 +1197,38 @@ split_gradient.keeps_its_inputs(split_arguments)
 backward = problem_set.question("backward(dy, x_hat, inv_std, gamma) -> dx, dgamma, dbeta", points=10)
 
 
-def backward_arguments(rng, n, d):
+def backward_arguments(rng, n, d, eps=TINY, spread=(1.5, 3)):
     """Arguments, and the x and eps that they come from."""
-    x, dy = batch(rng, n, d)
-    x_hat, inv_std = normalized(x)
-    return (dy, x_hat, inv_std, gammas(rng, d)), x
+    x, dy = batch(rng, n, d, spread=spread)
+    x_hat, inv_std = normalized(x, eps)
+    return (dy, x_hat, inv_std, gammas(rng, d)), (x, eps)
 
 
-DX_FROM_SUMS = "dx is made from dgamma and dbeta: make their parts pass first. Then compare it with the formula."
+def three_gradients(student, given):
+    """dx, dgamma, dbeta of question 7."""
+    hint = "Sum over the examples, axis 0: one number per feature, which NumPy lines up with the last axis of dy."
+    return in_order(student, answer(student, given, hint), given[0])
 
 
-def check_dx(student, given, x, hint=DX_FROM_SUMS):
+def check_dx(student, given, origin, hint=""):
     dy, _, _, gamma = given
-    dx, _, _ = student(*given)
-    expected = batch_norm_backward(dy, batch_norm_forward(x, gamma, eps=TINY)[1]).dx
+    x, eps = origin
+    dx, dgamma, dbeta = three_gradients(student, given)
+    right = batch_norm_backward(dy, batch_norm_forward(x, gamma, np.zeros_like(gamma), eps=eps)[1])
 
     def mistakes():
-        return dx_mistakes(dy, x, gamma, TINY) | wrong_way_round(*given)
+        return dx_mistakes(dy, x, gamma, eps) | wrong_way_round(*given)
 
-    compare("dx", dx, expected, mistakes, tolerance=NEAR, scale=size_of(dy, x, gamma, TINY), hint=hint)
+    def likely():
+        slips = not_right({"dgamma": dgamma, "dbeta": dbeta}, right)
+        if slips:
+            return f"dx is made from dgamma and dbeta. Here {slips} can't be right: start there."
+        return hint or (
+            "dgamma and dbeta are right, so the slip is in the line of dx. Compare it with the formula: three terms in "
+            "the bracket, both sums divided by m = len(dy), x_hat in the last, gamma * inv_std times all of it."
+        )
+
+    compare("dx", dx, right.dx, mistakes, tolerance=NEAR, scale=size_of(dy, x, gamma, eps), hint=likely)
 
 
 def wrong_way_round(dy, x_hat, inv_std, gamma):
@@ -1048,15 +1252,14 @@ def wrong_way_round(dy, x_hat, inv_std, gamma):
 
 @backward.part("dx", weight=5)
 def _(student, rng):
-    given, x = backward_arguments(rng, *sizes(rng, 2, least=4))
-    check_dx(student, given, x)
+    check_dx(student, *backward_arguments(rng, *table_size(rng)))
 
 
 @backward.part("dgamma", weight=1)
 def _(student, rng):
-    given, _ = backward_arguments(rng, *sizes(rng, 2, least=4))
+    given, _ = backward_arguments(rng, *table_size(rng))
     dy, x_hat, inv_std, gamma = given
-    _, dgamma, _ = student(*given)
+    _, dgamma, _ = three_gradients(student, given)
     mistakes, _ = sum_mistakes(
         dy,
         x_hat,
@@ -1073,29 +1276,31 @@ def _(student, rng):
 
 @backward.part("dbeta", weight=1)
 def _(student, rng):
-    given, _ = backward_arguments(rng, *sizes(rng, 2, least=4))
+    given, _ = backward_arguments(rng, *table_size(rng))
     dy, x_hat, _, gamma = given
-    _, _, dbeta = student(*given)
+    _, _, dbeta = three_gradients(student, given)
     _, mistakes = sum_mistakes(dy, x_hat)
     mistakes["gamma is in it. The derivative of y with respect to beta is 1."] = gamma * dy.sum(axis=0)
     agree("dbeta", dbeta, dy.sum(axis=0), mistakes=mistakes, tolerance=NEAR)
 
 
-@backward.part("as many examples as features", weight=1)
+@backward.part("where eps matters", weight=1)
 def _(student, rng):
-    size = sizes(rng, 1, least=4)[0]  # nothing stops a mixed-up axis here
-    given, x = backward_arguments(rng, size, size)
-    check_dx(student, given, x)
+    hint = (
+        "eps is as large as the variance here, so the mean of x_hat**2 is less than 1. The formula stays as it is: "
+        "both sums divided by m, and nothing else."
+    )
+    arguments = backward_arguments(rng, *table_size(rng), eps=rng.uniform(0.3, 0.5), spread=(0.6, 0.9))
+    check_dx(student, *arguments, hint)
 
 
 @backward.part("a batch of two passes nothing", weight=1)
 def _(student, rng):
-    given, x = backward_arguments(rng, 2, sizes(rng, 1)[0])
     hint = (
         "With two examples, dy has two numbers for each feature: their mean and their difference. The first is the "
-        "mean part, the second lies along x_hat. BN takes both out, and dx is 0."
+        "mean part, the second lies along x_hat. BN takes both out, and dx is almost 0: only eps leaves a little."
     )
-    check_dx(student, given, x, hint)
+    check_dx(student, *backward_arguments(rng, 2, sizes(rng, 1)[0]), hint)
 
 
 backward.keeps_its_inputs(lambda rng: backward_arguments(rng, *sizes(rng, 2))[0])
@@ -1124,7 +1329,7 @@ def check_channels(student, given, hint, names):
     dy, x, gamma, eps = given
     cache = batch_norm_forward(x, gamma, np.zeros_like(gamma), eps=eps)[1]
     expected = batch_norm_backward(dy, cache)
-    found = dict(zip(("dx", "dgamma", "dbeta"), answer(student, given, hint), strict=True))
+    found = dict(zip(("dx", "dgamma", "dbeta"), in_order(student, answer(student, given, hint), dy), strict=True))
 
     def mistakes(name):
         if name == "dx":
@@ -1140,6 +1345,8 @@ def check_channels(student, given, hint, names):
             centered = x - x.mean(axis=axes, keepdims=True)
             x_hat = centered / np.sqrt(x.var(axis=axes, keepdims=True) + eps)
             of_gamma[f"{text} (The mean and the variance have these axes, too.)"] = (dy * x_hat).sum(axis=axes)
+        if x.ndim > 2:
+            _, of_gamma[SCRAMBLED], of_beta[SCRAMBLED] = scrambled(*given)
         return of_gamma if name == "dgamma" else of_beta
 
     for name in names:
@@ -1224,18 +1431,21 @@ def eval_dx_mistakes(dy, x, gamma, running_mean, running_var, eps):
     }
 
 
+EVAL_DX = "Each y depends on its own x alone, and on a straight line: dx is dy times two numbers per feature."
+
+
 @backward_eval.part("dx", weight=3)
 def _(student, rng):
     given = eval_arguments(rng)
-    dx, _, _ = student(*given)
+    dx, _, _ = in_order(student, student(*given), given[0])
     mistakes = eval_dx_mistakes(*given)
-    agree("dx", dx, eval_reference(*given).dx, mistakes=mistakes, tolerance=NEAR, hint=OWN_FUNCTIONS)
+    agree("dx", dx, eval_reference(*given).dx, mistakes=mistakes, tolerance=NEAR, hint=EVAL_DX)
 
 
 @backward_eval.part("dgamma and dbeta", weight=2)
 def _(student, rng):
     given = dy, x, gamma, mean, var, eps = eval_arguments(rng)
-    _, dgamma, dbeta = student(*given)
+    _, dgamma, dbeta = in_order(student, student(*given), dy)
     x_hat = (x - mean) / np.sqrt(var + eps)
     of_gamma, of_beta = sum_mistakes(
         dy,
@@ -1256,7 +1466,7 @@ def _(student, rng):
 @backward_eval.part("a batch of one example", weight=1)
 def _(student, rng):
     given = dy, *_ = eval_arguments(rng, n=1)
-    dx, _, _ = student(*given)
+    dx, _, _ = in_order(student, student(*given), given[0])
     hint = "One example has a gradient in evaluation: nothing is averaged over the batch."
     mistakes = {f"This is 0: something is averaged over a batch of one and taken out. {hint}": 0 * dy}
     mistakes |= eval_dx_mistakes(*given)
@@ -1266,9 +1476,9 @@ def _(student, rng):
 @backward_eval.part("eps inside the square root", weight=1)
 def _(student, rng):
     given = eval_arguments(rng, eps=rng.uniform(0.5, 1))
-    dx, _, _ = student(*given)
+    dx, _, _ = in_order(student, student(*given), given[0])
     mistakes = eval_dx_mistakes(*given)
-    agree("dx", dx, eval_reference(*given).dx, mistakes=mistakes, tolerance=NEAR, hint=OWN_FUNCTIONS)
+    agree("dx", dx, eval_reference(*given).dx, mistakes=mistakes, tolerance=NEAR, hint=EVAL_DX)
 
 
 backward_eval.keeps_its_inputs(eval_arguments)
@@ -1307,14 +1517,19 @@ def forward_through(x, weights, use_bn, eps):
     return kept
 
 
-def weight_gradients(kept, weights, dh, *, ways=("mean", "var"), relu=True, scaled=True):
-    """The gradients of all matrices, first layer first; the keywords leave something out."""
+def weight_gradients(kept, weights, dh, *, ways=("mean", "var"), relu=True, scaled=True, gate="s", along="s"):
+    """The gradients of all matrices, first layer first.
+
+    The keywords leave something out, or take z in the place of s for the gate of ReLU, or max(s, 0) for x_hat.
+    """
     found = []
     for W, (h, s, inv_std) in zip(reversed(weights), reversed(kept), strict=True):
-        dz = dh * (s > 0) if relu else dh
+        opened = s > 0 if gate == "s" else h @ W > 0
+        dz = dh * opened if relu else dh
         if inv_std is not None:
+            x_hat = s if along == "s" else np.maximum(s, 0)
             through_mean = dz.mean(axis=0) if "mean" in ways else 0
-            through_var = s * (dz * s).mean(axis=0) if "var" in ways else 0
+            through_var = x_hat * (dz * x_hat).mean(axis=0) if "var" in ways else 0
             dz = (dz - through_mean - through_var) * (inv_std if scaled else 1)
         found.append(h.T @ dz)
         dh = dz @ W.T
@@ -1340,6 +1555,7 @@ def norm_mistakes(x, weights, dh, use_bn):
     kept, other = (forward_through(x, weights, bn, TINY) for bn in (use_bn, not use_bn))
     right = weight_gradients(kept, weights, dh)
     outputs = [*(h for h, _, _ in kept[1:]), np.maximum(kept[-1][1], 0)]
+    dzs = pre_gradients(kept, weights, dh)
     mistakes = {
         "The norms are in the order in which they were found, last layer first. Turn them around.": norms(kept)[::-1],
         "This is the square of the norm: take the root.": [np.square(dW).sum() for dW in right],
@@ -1356,6 +1572,11 @@ def norm_mistakes(x, weights, dh, use_bn):
         ],
         "These are the norms of the gradients that arrive at the layers' outputs. Those of the weights are asked: "
         "dW = h.T @ dz.": [np.linalg.norm(d) for d in arriving(kept, weights, dh)],
+        "These are the norms of dz, the gradients that arrive at z. Those of the weights are asked: dW = h.T @ dz, "
+        "with the h that came in.": [np.linalg.norm(dz) for dz in dzs],
+        "dW has the h that comes out of the layer. z = h @ W has the one that came in: keep that.": [
+            np.linalg.norm(h.T @ dz) for h, dz in zip(outputs, dzs, strict=True)
+        ],
         "ReLU is missing on the way back: where s <= 0, no gradient passes.": norms(kept, relu=False),
         "use_bn has no effect here: with use_bn=True every z is normalized, with use_bn=False none is.": norms(other),
         "These are the norms of the weights themselves.": [np.linalg.norm(W) for W in weights],
@@ -1367,22 +1588,21 @@ def norm_mistakes(x, weights, dh, use_bn):
             "The way through the variance is missing in the backward pass of BN.": norms(kept, ways=("mean",)),
             "The way through the mean is missing in the backward pass of BN.": norms(kept, ways=("var",)),
             "inv_std is missing in the backward pass of BN.": norms(kept, scaled=False),
+            "The gate of ReLU is z > 0 on the way back. It is s that goes through ReLU: with BN, s is the normalized "
+            "z, and the gradient passes where s > 0.": norms(kept, gate="z"),
+            "The backward pass of BN has max(s, 0) in the place of x_hat. With gamma = 1 and beta = 0, x_hat is s, "
+            "from before ReLU: keep that.": norms(kept, along="h"),
             "BN has no part in the backward pass here: the gradient goes through it as if it weren't there.": (
                 norms(kept, ways=(), scaled=False)
             ),
         }
     if len({h.shape for h in (*outputs, x)}) == 1:
-        with_outputs = [(h, s, inv_std) for h, (_, s, inv_std) in zip(outputs, kept, strict=True)]
         mistakes |= {
-            "dW has the h that comes out of the layer. z = h @ W has the one that came in: keep that.": norms(
-                with_outputs
-            ),
             "The gradient goes back by W. It is dz @ W.T that arrives at the layer below.": [
                 np.linalg.norm(dW) for dW in weight_gradients(kept, [W.T for W in weights], dh)
             ],
             "dW is dz.T @ h or h @ dz here, with axes mixed up: dW = h.T @ dz.": [
-                np.linalg.norm(h @ dz)
-                for h, dz in zip([h for h, _, _ in kept], pre_gradients(kept, weights, dh), strict=True)
+                np.linalg.norm(h @ dz) for h, dz in zip([h for h, _, _ in kept], dzs, strict=True)
             ],
         }
     return mistakes
@@ -1403,14 +1623,20 @@ def check_norms(student, rng, use_bn, square=False):
     x, weights, dh = network(rng, use_bn, square)
     shapes = ", ".join(str(W.shape) for W in weights)
     hint = f"The weights have the shapes {shapes} here. Forward z = h @ W, backward dW = h.T @ dz and dh = dz @ W.T."
-    failure = student.failure(x, weights, dh, use_bn, TINY)
-    if failure is not None and "ValueError" in failure.types:
-        raise Wrong(f"gradient_norms raised {failure.types[0]}: {failure.message}", hint)
-    norms = student(x, weights, dh, use_bn, TINY)
+    try:
+        norms = student(x, weights, dh, use_bn, TINY)
+    except Wrong:
+        failure = student.replies[-1].failure
+        if failure is None or "ValueError" not in failure.types:
+            raise
+        raise Wrong(f"gradient_norms raised {failure.types[0]}: {failure.message}", hint) from None
     kept = forward_through(x, weights, use_bn, TINY)
     expected = np.array([np.linalg.norm(dW) for dW in weight_gradients(kept, weights, dh)])
     mistakes = partial(norm_mistakes, x, weights, dh, use_bn)
-    compare("norms", norms, expected, mistakes, tolerance=NEAR, hint=OWN_FUNCTIONS)
+    hint = "Keep h, s and inv_std of every layer on the way forward. Back: ReLU where s > 0, then BN, then dW and dh."
+    if use_bn:
+        hint += " If you call your own functions for BN, make their checks pass first."
+    compare("norms", norms, expected, mistakes, tolerance=NEAR, hint=hint)
 
 
 @gradient_norms.part("without BN", weight=4)

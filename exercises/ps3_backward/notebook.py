@@ -68,7 +68,7 @@
 # | 3. `gradient_error` | ●●●○○ | 15 | 10 |
 # | 4. `judge_the_check` | ●●○○○ | 10 | 4 |
 # | 5. `backward_staged` | ●●●●○ | 25 | 16 |
-# | 6. `split_gradient` | ●●○○○ | 10 | 8 |
+# | 6. `split_gradient` | ●●○○○ | 15 | 8 |
 # | 7. `backward` | ●●●○○ | 10 | 10 |
 # | 8. `backward_channels` | ●●●○○ | 15 | 10 |
 # | 9. `backward_eval` | ●●○○○ | 10 | 8 |
@@ -96,8 +96,8 @@ from checks import check
 # d\beta_j = \sum_{i=1}^{m} dy_{ij} \, \frac{\partial y_{ij}}{\partial \beta_j}
 # $$
 #
-# Work out the two derivatives, and return both sums. You are given $x$ with its mean and (biased) variance; $\hat{x}$
-# you make yourself.
+# Work out the two derivatives, and return both sums. You are given $x$ and the mean and variance that normalized it,
+# from wherever they come: make $\hat{x}$ with these.
 #
 # <details><summary>Hint 1: a question</summary>
 #
@@ -156,9 +156,9 @@ check("parameter_gradients", parameter_gradients)
 
 # %% [markdown]
 # **See it.** Gradient descent on gamma and beta alone. The target is $2\hat{x} - 1$ plus noise, and they start at
-# $\gamma = 1$, $\beta = 0$. *What you should see:* with your gradients gamma goes to 2 and beta to $-1$, the dashed
-# lines, and they arrive together within about fifteen steps: $\hat{x}$ has mean 0 and variance 1, so the two directions
-# are equally steep and don't disturb each other.
+# $\gamma = 1$, $\beta = 0$. *What you should see:* with your gradients gamma comes close to 2 and beta to $-1$, the
+# dashed lines (the noise leaves a little), and they arrive together within about fifteen steps: $\hat{x}$ has mean 0
+# and variance 1, so the two directions are equally steep and don't disturb each other.
 
 # %%
 rng = np.random.default_rng(0)
@@ -174,9 +174,10 @@ for _ in range(25):
     gamma, beta = gamma - 0.3 * dgamma, beta - 0.3 * dbeta
 
 fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-for values, name, marker, goal in zip(np.transpose(path), ("gamma", "beta"), ("o-", "s-"), (2, -1), strict=True):
+ax.plot([gamma for gamma, _ in path], "o-", markersize=4, label="gamma")
+ax.plot([beta for _, beta in path], "s-", markersize=4, label="beta")
+for goal in (2, -1):
     ax.axhline(goal, color="gray", linewidth=1, linestyle="--")
-    ax.plot(values, marker, markersize=4, label=name)
 ax.set(xlabel="steps of gradient descent", ylabel="value")
 ax.legend()
 plt.show()
@@ -238,8 +239,8 @@ def numerical_gradient(f, x, dy, h):
     Parameters
     ----------
     f : callable
-        Takes an array of the shape of x and returns an array of the shape of dy. Any entry of the result may depend on
-        any entry of x.
+        Takes an array of the shape of x and returns an array of the shape of dy. Any entry of the
+        result may depend on any entry of x.
     x : ndarray of any shape
         Where to take the gradient: float64, float32 or integers. Must not be changed.
     dy : ndarray
@@ -279,8 +280,9 @@ steps = 10.0 ** np.arange(0, -13.5, -0.5)
 largest = np.abs(exact).max()
 central, one_sided = [], []
 for h in steps:
-    central.append(np.abs(numerical_gradient(lambda a: np.exp(np.sin(a)), x, dy, h) - exact).max() / largest)
+    yours = numerical_gradient(lambda a: np.exp(np.sin(a)), x, dy, h)
     forward = dy * (np.exp(np.sin(x + h)) - np.exp(np.sin(x))) / h
+    central.append(np.abs(yours - exact).max() / largest)
     one_sided.append(np.abs(forward - exact).max() / largest)
 
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -317,7 +319,8 @@ plt.show()
 #   through a test.)
 # - `dx` has **another shape** than `x`: return `np.inf`. NumPy would broadcast $(1, D)$ against $(N, D)$ and never
 #   complain.
-# - Both gradients are **zero** everywhere: that is a perfect match, error 0.
+# - Both gradients are **zero** everywhere: that is a perfect match, error 0. (Both. Where only one of them is zero, the
+#   formula says 1, and that is as it should be.)
 #
 # <details><summary>Hint 1: a question</summary>
 #
@@ -361,8 +364,8 @@ def gradient_error(f, x, dy, dx):
     Returns
     -------
     error : float
-        Largest difference divided by the largest entry of both gradients; 0 where both are zero everywhere, and inf
-        where dx has another shape than x or isn't finite.
+        Largest difference divided by the largest entry of both gradients; 0 where both are zero
+        everywhere, and inf where dx has another shape than x or isn't finite.
     """
     ### BEGIN SOLUTION
     if dx.shape != x.shape or not np.isfinite(dx).all():
@@ -401,7 +404,13 @@ candidates = {
     "1% too large": 1.01 * right,
     "all terms": right,
 }
-errors = [gradient_error(lambda a: (a - a.mean(axis=0)) / a.std(axis=0), x, dy, dx) for dx in candidates.values()]
+
+
+def normalize(a):
+    return (a - a.mean(axis=0)) / a.std(axis=0)
+
+
+errors = [gradient_error(normalize, x, dy, dx) for dx in candidates.values()]
 
 fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
 ax.barh(list(candidates), np.maximum(errors, 1e-13), left=1e-13)
@@ -460,7 +469,8 @@ plt.show()
 #
 # Each blank is the derivative of one line of the forward pass: of $y_i$ with respect to $\hat{x}_i$; of $\hat{x}_i$
 # with respect to $\sigma^2$, to $\mu$ and to $x_i$; of $\sigma^2$ and of $\mu$ with respect to $x_i$. In each of them
-# everything else is held fixed. Sums run over the examples. (The second sum in $d\mu$ is zero. Why?)
+# everything else is held fixed. Sums run over the examples. (The second sum in $d\mu$ is zero. Why? Hint 2 has the
+# answer.)
 #
 # Return all four intermediates: each is checked by itself, so you see where a slip is. $d\sigma^2$ and $d\mu$ are
 # checked with the $d\hat{x}$ that you return, and one slip there doesn't spoil them.
@@ -478,6 +488,9 @@ plt.show()
 # $-s^{-1/2}$. The last line holds three derivatives with respect to $x_i$: that of $\hat{x}_i$ where $\mu$ and
 # $\sigma^2$ are held fixed, then that of the mean of squares $\sigma^2$, then that of the mean $\mu$. Two of them have
 # an $m$ below the line.
+#
+# The second sum in $d\mu$ adds up the deviations from the mean, $\sum_i (x_i - \mu) = m\mu - m\mu = 0$. A small shift of
+# the mean doesn't change the variance: it is where the mean of squares is smallest. You may leave that sum out.
 #
 # </details>
 #
@@ -540,13 +553,14 @@ check("backward_staged", backward_staged)
 # by an arrow and 0 for all others. The left panel shows how much of `dx` came by each of the three ways, made from your
 # intermediates; the right one shows your `dx` (circles) and a numerical gradient (crosses). *What you should see:* the
 # direct way moves the marked example alone. Through the mean, all are moved by the same amount. Through the variance,
-# they lie on a line through zero at the mean. On the right, every cross sits in its circle, and no example is at 0:
+# they lie on a line that falls through zero at the mean: the marked example is a large one, so whatever lies above the
+# mean makes the spread larger and its $\hat{x}$ smaller. On the right, every cross sits in its circle, and no example is at 0:
 # each of them has a say, though the loss looks at one.
 
 # %%
 rng = np.random.default_rng(3)
 x = np.sort(rng.normal(4, 2, size=(12, 1)), axis=0)
-chosen = 9
+chosen = 10
 dy = np.zeros_like(x)
 dy[chosen] = 1
 gamma, centered, std = np.ones(1), x - x.mean(), np.sqrt(x.var() + 1e-5)
@@ -559,16 +573,18 @@ def chosen_output(value, at):
     return ((moved - moved.mean()) / np.sqrt(moved.var() + 1e-5))[chosen, 0]
 
 
-numeric = [(chosen_output(x[i] + 1e-5, i) - chosen_output(x[i] - 1e-5, i)) / 2e-5 for i in range(12)]
+h = 1e-5
+numeric = [(chosen_output(x[i] + h, i) - chosen_output(x[i] - h, i)) / (2 * h) for i in range(12)]
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.6), sharey=True, layout="constrained")
 axes[0].plot(x, dx_hat / std, "o", label="directly")
 axes[0].plot(x, dvar * 2 * centered / 12, "^", label="through the variance")
 axes[0].plot(x, np.broadcast_to(dmu / 12, x.shape), "_", markersize=10, label="through the mean")
 axes[1].plot(x, dx, "o", markersize=10, markerfacecolor="none", label="your dx")
 axes[1].plot(x, numeric, "kx", label="numerical")
-for ax in axes:
+for ax, values in ((axes[0], dx_hat / std), (axes[1], dx)):
     ax.axhline(0, color="gray", linewidth=0.8)
-    ax.annotate("", (x[chosen, 0], 0.03), (x[chosen, 0], 0.16), arrowprops={"arrowstyle": "->"})
+    tip = x[chosen, 0], values[chosen, 0]
+    ax.annotate("", tip, (-35, 0), textcoords="offset points", arrowprops={"arrowstyle": "->"})
     ax.set_xlabel("value x of the example")
     ax.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, 0.85))
 axes[0].set_ylabel("gradient")
@@ -577,9 +593,25 @@ plt.show()
 # %% [markdown]
 # ## 6. What BN takes out of a gradient
 #
-# *Difficulty* ●●○○○ · *10 minutes* · *8 points*
+# *Difficulty* ●●○○○ · *15 minutes* · *8 points*
 #
-# Put the lines of question 5 into one another and most of it cancels. What remains, for each feature, is
+# Put the lines of question 5 into one another and most of it cancels. Do that on paper before you read on: nothing else
+# in this set teaches you as much in five minutes.
+#
+# <details><summary>The steps, to compare with yours</summary>
+#
+# Write $s = \sigma^2 + \varepsilon$, so that $x_i - \mu = \sqrt{s} \, \hat{x}_i$. Then
+#
+# - $d\sigma^2 = -\frac12 s^{-3/2} \sum_k d\hat{x}_k \, (x_k - \mu) = -\frac12 s^{-1} \sum_k d\hat{x}_k \, \hat{x}_k$,
+# - $d\mu = -s^{-1/2} \sum_k d\hat{x}_k$, as the other sum is zero.
+#
+# In $dx_i$ the second term becomes $d\sigma^2 \cdot \frac2m \sqrt{s} \, \hat{x}_i = - s^{-1/2} \, \hat{x}_i \frac1m \sum_k
+# d\hat{x}_k \, \hat{x}_k$: the 2 cancels the ½. The third is $-s^{-1/2} \frac1m \sum_k d\hat{x}_k$. All three have the factor
+# $s^{-1/2}$, and with $d\hat{x}_k = \gamma \, dy_k$ all have $\gamma$, too. Take both out.
+#
+# </details>
+#
+# What remains, for each feature, is
 #
 # $$
 # dx_i = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}}
@@ -661,11 +693,13 @@ slope, level = np.polyfit(x_hat[:, 0], dy[:, 0], 1)
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4), sharey=True, layout="constrained")
 ends = np.array([-2.5, 2.5])
 axes[0].plot(x_hat, dy, ".", label="dy")
-axes[0].plot(ends, slope * ends + level, color="gray", linewidth=5, alpha=0.4, label="least squares")
-axes[0].plot(x_hat, mean_part + x_hat_part, "k+", markersize=4, label="mean part + part along x_hat")
+wide = {"color": "gray", "linewidth": 5, "alpha": 0.4}
+both = mean_part + x_hat_part
+axes[0].plot(ends, slope * ends + level, label="least squares", **wide)
+axes[0].plot(x_hat, both, "k+", markersize=4, label="mean part + part along x_hat")
 axes[0].set_title("before", loc="left")
 axes[1].plot(x_hat, rest, ".")
-axes[1].axhline(0, color="gray", linewidth=5, alpha=0.4)
+axes[1].axhline(0, **wide)
 axes[1].set_title("the rest, which passes", loc="left")
 for ax in axes:
     ax.set(xlabel="x_hat", ylim=(-2, 4))
@@ -865,15 +899,17 @@ dy = np.zeros_like(pictures)
 dy[0, 0, 10:13, 18:21] = 1
 dx, _, _ = backward_channels(dy, pictures, np.ones(1), 1e-5)
 
-fig, axes = plt.subplots(2, 2, figsize=(5, 5.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(5, 5.2), layout="constrained")
 limit = np.abs(dx[1]).max()
-for column, title in enumerate(("first picture, with the spot", "second picture")):
-    axes[0, column].imshow(pictures[column, 0], cmap="gray")
-    axes[1, column].imshow(dx[column, 0], cmap="gray", vmin=-limit, vmax=limit)
-    axes[0, column].set_title(title, fontsize=10)
-    axes[1, column].set_title("its gradient", fontsize=10)
-for ax in axes.flat:
-    ax.set_axis_off()
+for left, title in ((0, "first picture, with the spot"), (36, "second picture")):
+    number = left // 36
+    ax.imshow(pictures[number, 0], cmap="gray", extent=(left, left + 32, 36, 68))
+    below = (left, left + 32, 0, 32)
+    ax.imshow(dx[number, 0], cmap="gray", vmin=-limit, vmax=limit, extent=below)
+    ax.text(left + 16, 69, title, ha="center")
+    ax.text(left + 16, 33, "its gradient", ha="center")
+ax.set(xlim=(0, 68), ylim=(0, 72))
+ax.set_axis_off()
 plt.show()
 
 # %% [markdown]
@@ -942,25 +978,29 @@ def backward_eval(dy, x, gamma, running_mean, running_var, eps):
 check("backward_eval", backward_eval)
 
 # %% [markdown]
-# **See it.** Who influences whom? For one feature of 16 examples, row $i$ of each picture shows by how much output
-# $y_i$ changes with each input $x_k$. *What you should see:* in evaluation, by your function, nothing but the diagonal:
-# every output depends on its own input, all by the same factor. In training the diagonal is there, too, and around it
-# a checkered field, mostly below zero: every output depends on every input of the batch.
+# **See it.** Who influences whom? For one feature of eight examples, row $i$ of each picture shows by how much output
+# $y_i$ changes with each input $x_k$: dark red is 1, white 0, blue below zero. *What you should see:* in evaluation, by
+# your function, nothing but the diagonal: every output depends on its own input, all by the same factor. In training the
+# diagonal is paler, by an amount that differs from one to the next, and around it is a checkered field, mostly below
+# zero: every output depends on every input of the batch.
 
 # %%
 rng = np.random.default_rng(7)
-x = rng.normal(size=(16, 1))
+x = rng.normal(size=(8, 1))
+x = (x - x.mean()) / x.std()  # so that both modes divide by the same standard deviation
 one, zero = np.ones(1), np.zeros(1)
-x_hat = (x - x.mean()) / x.std()
-training = (np.eye(16) - 1 / 16 - x_hat @ x_hat.T / 16) / x.std()
-evaluation = np.hstack([backward_eval(row[:, None], x, one, zero, one, 1e-5)[0] for row in np.eye(16)]).T
+training = np.eye(8) - 1 / 8 - x @ x.T / 8
+rows = [backward_eval(row[:, None], x, one, zero, one, 1e-5)[0] for row in np.eye(8)]
+evaluation = np.hstack(rows).T
 
-fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4), layout="constrained")
-for ax, influence, title in ((axes[0], evaluation, "evaluation, yours"), (axes[1], training, "training")):
-    image = ax.imshow(influence, cmap="RdBu_r", vmin=-0.5, vmax=0.5)
-    ax.set(title=title, xlabel="input $x_k$", xticks=[0, 5, 10, 15], yticks=[0, 5, 10, 15])
-axes[0].set_ylabel("output $y_i$")
-fig.colorbar(image, ax=axes, shrink=0.7, extend="max", label="derivative")
+fig, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+for left, influence, title in ((0, evaluation, "evaluation, yours"), (10, training, "training")):
+    extent = (left, left + 8, 8, 0)
+    ax.imshow(influence, cmap="RdBu_r", vmin=-1, vmax=1, extent=extent)
+    ax.text(left + 4, -0.3, title, ha="center")
+    ax.text(left + 4, 8.8, "input $x_k$", ha="center")
+ax.set(xlim=(0, 18), ylim=(9, -1), xticks=[], yticks=[], ylabel="output $y_i$")
+ax.set_frame_on(False)
 plt.show()
 
 # %% [markdown]
@@ -987,8 +1027,8 @@ plt.show()
 # \| dW_l \| = \sqrt{\sum_{jk} (dW_l)_{jk}^2}
 # $$
 #
-# For the BN in here you may call your own functions, or write it out. (In this question `batch_norm_forward` and
-# `batch_norm_backward` of `bnlab.reference` are allowed, too.)
+# For the BN in here you may call your own functions, or write it out. (In this question `bnlab.reference` is allowed,
+# too: `s, cache = batch_norm_forward(z, eps=eps)`, and on the way back `dz = batch_norm_backward(ds, cache).dx`.)
 #
 # <details><summary>Hint 1: a question</summary>
 #
@@ -1028,7 +1068,8 @@ def gradient_norms(x, weights, dh, use_bn, eps):
     dh : ndarray of shape (N, D_L)
         Gradient of the loss with respect to the output of the last layer, behind its ReLU.
     use_bn : bool
-        Whether each z is normalized with the statistics of the batch (gamma = 1, beta = 0) before ReLU.
+        Whether each z is normalized with the statistics of the batch (gamma = 1, beta = 0) before
+        ReLU.
     eps : float
         Of BN: added to the variance, inside the square root.
 

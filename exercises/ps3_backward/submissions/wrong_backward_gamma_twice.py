@@ -3,7 +3,7 @@
 QUESTION = "backward"
 LOSES = {
     "dx",
-    "as many examples as features",
+    "where eps matters",
 }
 SAYS = "gamma is in it twice"
 

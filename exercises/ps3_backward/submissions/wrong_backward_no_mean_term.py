@@ -3,7 +3,7 @@
 QUESTION = "backward"
 LOSES = {
     "dx",
-    "as many examples as features",
+    "where eps matters",
     "a batch of two passes nothing",
 }
 SAYS = "way through the mean is missing"

@@ -4,7 +4,7 @@ QUESTION = "backward"
 LOSES = {
     "dx",
     "dgamma",
-    "as many examples as features",
+    "where eps matters",
     "a batch of two passes nothing",
 }
 SAYS = "x_hat is missing"

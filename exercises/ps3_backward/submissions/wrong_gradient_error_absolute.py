@@ -4,6 +4,7 @@ QUESTION = "gradient_error"
 LOSES = {
     "the error of a wrong one",
     "the size of the gradient doesn't matter",
+    "a zero gradient agrees with zero alone",
     "the size of x doesn't matter",
 }
 SAYS = "absolute difference"

@@ -2,7 +2,7 @@
 
 QUESTION = "gradient_error"
 LOSES = {
-    "two zero gradients agree",
+    "a zero gradient agrees with zero alone",
 }
 SAYS = "0/0"
 

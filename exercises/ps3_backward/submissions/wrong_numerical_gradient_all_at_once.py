@@ -12,6 +12,4 @@ SAYS = "at the same time"
 
 
 def numerical_gradient(f, x, dy, h):
-    x = x.astype(np.float64)
-    slope = (f(x + h) - f(x - h)) / (2 * h)
-    return dy * slope if slope.shape == x.shape else np.full(x.shape, (dy * slope).sum())
+    return dy * (f(x + h) - f(x - h)) / (2 * h)

@@ -1,0 +1,30 @@
+"""Takes the output of ReLU for x_hat."""
+
+QUESTION = "gradient_norms"
+LOSES = {
+    "with BN",
+    "square matrices, which fit either way round",
+}
+SAYS = "max(s, 0) in the place of x_hat"
+
+
+def gradient_norms(x, weights, dh, use_bn, eps):
+    h, kept = x, []
+    for W in weights:
+        z = h @ W
+        s, inv_std = z, 1
+        if use_bn:
+            inv_std = 1 / np.sqrt(z.var(axis=0) + eps)
+            s = (z - z.mean(axis=0)) * inv_std
+        out = np.maximum(s, 0)
+        kept.append((h, s, out, inv_std))
+        h = out
+
+    norms = []
+    for W, (h, s, out, inv_std) in zip(reversed(weights), reversed(kept), strict=True):
+        dz = dh * (s > 0)
+        if use_bn:
+            dz = inv_std * (dz - dz.mean(axis=0) - out * (dz * out).mean(axis=0))
+        norms.append(np.linalg.norm(h.T @ dz))
+        dh = dz @ W.T
+    return np.array(norms[::-1])
