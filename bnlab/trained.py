@@ -18,7 +18,7 @@ import torch
 
 from bnlab import models
 
-__all__ = ["SMALL_VGG", "TrainedWeightsError", "record", "small_vgg"]
+__all__ = ["TrainedWeightsError", "record", "small_vgg"]
 
 SMALL_VGG = Path(__file__).with_name("trained_small_vgg.npz")
 RECORD = "record"  # the entry of the file that is not a weight
@@ -29,7 +29,7 @@ class TrainedWeightsError(ValueError):
     """A file that does not hold what it should. The message says what is wrong and what to do."""
 
 
-def small_vgg(file=SMALL_VGG):
+def small_vgg(file=None):
     """Load a small VGG without batch normalization, trained to tell the clothes of Fashion-MNIST apart.
 
     It is `bnlab.models.small_vgg()`: six convolutions of 3x3 with biases, each followed by a ReLU, three poolings, one
@@ -61,7 +61,7 @@ def small_vgg(file=SMALL_VGG):
     >>> model(torch.zeros(2, 1, 28, 28)).shape, model.training
     (torch.Size([2, 10]), False)
     """
-    file = Path(file)
+    file = Path(file or SMALL_VGG)
     arrays = _read(file)
     model = models.small_vgg()
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -82,7 +82,7 @@ def small_vgg(file=SMALL_VGG):
     return model.eval()
 
 
-def record(file=SMALL_VGG):
+def record(file=None):
     """Return how the small VGG was made, and how well it does.
 
     Parameters
@@ -101,7 +101,7 @@ def record(file=SMALL_VGG):
     FileNotFoundError, TrainedWeightsError
         As `small_vgg`.
     """
-    file = Path(file)
+    file = Path(file or SMALL_VGG)
     arrays = _read(file)
     try:
         return json.loads(arrays[RECORD].item())
