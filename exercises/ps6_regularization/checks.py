@@ -4,6 +4,7 @@ They are public: reading them shows what is asked, and grading runs them with ot
 NumPy formulas in float64. A named mistake is a wrong value that the hint explains.
 """
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,39 @@ problem_set = ProblemSet("ps6_regularization")
 NEAR = 2e-4
 
 GENERATOR = "numpy.random:default_rng"  # what a function's argument rng is made by, on the student's side
+
+
+def asked(student, *args, failures):
+    """The student's answer; where the function raised an error that `failures` explain, with that hint."""
+    try:
+        return student(*args)
+    except Wrong as found:
+        hint = next((text for part, text in failures.items() if part in found.message), None)
+        if hint is None:
+            raise
+        raise Wrong(found.message, " ".join(filter(None, [hint, found.hint]))) from None
+
+
+class Later(Mapping):
+    """Named mistakes that are worked out only where an answer is wrong."""
+
+    def __init__(self, make, *args):
+        self.found = lambda: make(*args)
+
+    def __bool__(self):
+        return True
+
+    def __len__(self):
+        return len(self.found())
+
+    def __iter__(self):
+        return iter(self.found())
+
+    def __getitem__(self, text):
+        return self.found()[text]
+
+    def items(self):
+        return self.found().items()
 
 
 def sizes(rng, count, low=3, high=8):
@@ -110,6 +144,10 @@ def _(student, rng):
     _, _, given = student(x, m)
     with np.errstate(invalid="ignore"):
         excess = np.sqrt((kurtosis - 3 - 1) / m)
+
+    def across(mean, std, axis=0):  # x standardized by these, the fourth powers averaged over this axis
+        return np.sqrt(((((x - mean) / std) ** 4).mean(axis=axis) - 1) / m)
+
     mistakes = {
         "This is (kurtosis - 1)/m, the variance of the batch variance. Take the square root.": (kurtosis - 1) / m,
         "The - 1 is missing: sqrt((kurtosis - 1)/m).": np.sqrt(kurtosis / m),
@@ -123,13 +161,20 @@ def _(student, rng):
         "Subtract the mean of each feature before you take fourth powers.": (
             np.sqrt(((x**4).mean(axis=0) / x.var(axis=0) ** 2 - 1) / m)
         ),
-        "The kurtosis was standardized by the unbiased standard deviation (m - 1). Divide by n: np.std does so.": (
+        "The kurtosis was standardized by the unbiased standard deviation (n - 1). Divide by n: np.std does so.": (
             np.sqrt((kurtosis * ((n - 1) / n) ** 2 - 1) / m)
         ),
         "This is the kurtosis itself. The noise is sqrt((kurtosis - 1)/m).": kurtosis,
-        "This is one number. Each feature has its own kurtosis: average over the examples alone, axis 0.": (
-            np.sqrt(((((x - x.mean()) / x.std()) ** 4).mean() - 1) / m)
+        "This is one number, and mean and standard deviation are one number, too. Each feature has its own: axis=0 in "
+        "all three.": across(x.mean(), x.std(), None),
+        "This is one number: the last mean, that of the fourth powers, lacks axis=0.": (
+            across(x.mean(axis=0), x.std(axis=0), None)
         ),
+        "The mean and the standard deviation lack axis=0: all features share one mean and one deviation here.": (
+            across(x.mean(), x.std())
+        ),
+        "The standard deviation lacks axis=0: here all features share one.": across(x.mean(axis=0), x.std()),
+        "The mean that is subtracted lacks axis=0: here all features share one.": across(x.mean(), x.std(axis=0)),
         "This divides by n, the size of the whole set. The batch has m values.": np.sqrt((kurtosis - 1) / n),
     }
     agree("of_variance", given, np.sqrt((kurtosis - 1) / m), mistakes=mistakes, tolerance=NEAR)
@@ -149,16 +194,18 @@ def view_arguments(rng, m=None, eps=1e-8):
     return example, x, rng.integers(n, size=(count, (m or size) - 1)), eps
 
 
-def views(example, x, mates, eps, *, ddof=0, outside=False, company=True, everything=False):
+def views(example, x, mates, eps, *, ddof=0, outside=False, company=True, everything=False, axes=(0, 0), rows_of=None):
     """The example's normalized values, or what a slip makes of them."""
     found = []
+    mean_axis, var_axis = axes
     for rows in mates:
         batch = np.vstack([example, x[rows]]) if company else x[rows]
+        normalized_rows = example if rows_of is None else np.vstack([example, x[rows]])[rows_of]
         batch = x if everything else batch
         with np.errstate(invalid="ignore", divide="ignore"):
-            var = batch.var(axis=0) if len(batch) <= ddof else batch.var(axis=0, ddof=ddof)
+            var = batch.var(axis=var_axis) if len(batch) <= ddof else batch.var(axis=var_axis, ddof=ddof)
             scale = np.sqrt(var) + eps if outside else np.sqrt(var + eps)
-            found.append((example - batch.mean(axis=0)) / scale)
+            found.append((normalized_rows - batch.mean(axis=mean_axis)) / scale)
     return np.array(found)
 
 
@@ -183,6 +230,27 @@ def view_mistakes(example, x, mates, eps):
             views(example, x, mates, 0.0)
         ),
         "Batches and features have changed places: one row for each batch.": right.T,
+        "axis=0 is forgotten: mean and variance are taken over all numbers of the batch. Each feature has its own.": (
+            views(example, x, mates, eps, axes=(None, None))
+        ),
+        "axis=0 is forgotten in the variance: all features of a batch share one here. Each has its own.": (
+            views(example, x, mates, eps, axes=(0, None))
+        ),
+        "axis=0 is forgotten in the mean: all features of a batch share one here. Each has its own.": (
+            views(example, x, mates, eps, axes=(None, 0))
+        ),
+        "This is the whole batch, normalized. Only the row of the example is asked.": (
+            views(example, x, mates, eps, rows_of=slice(None))
+        ),
+        "This is the whole batch, normalized, with the example at its end. Only the row of the example is asked.": (
+            views(example, x, mates, eps, rows_of=[*range(1, mates.shape[1] + 1), 0])
+        ),
+        "This is a mate of the example, the last one in the batch. Where in the batch did you put the example?": (
+            views(example, x, mates, eps, rows_of=-1)
+        ),
+        "This is a mate of the example, the first one. Where in the batch did you put the example?": (
+            views(example, x, mates, eps, rows_of=1)
+        ),
         "Every row is the same: this is the view in the first batch. Each batch has its own statistics.": (
             np.tile(right[0], (len(mates), 1))
         ),
@@ -193,7 +261,7 @@ def view_mistakes(example, x, mates, eps):
 def _(student, rng):
     example, x, mates, eps = view_arguments(rng)
     expected = views(example, x, mates, eps)
-    mistakes = view_mistakes(example, x, mates, eps)
+    mistakes = Later(view_mistakes, example, x, mates, eps)
     agree("x_hat", student(example, x, mates, eps), expected, mistakes=mistakes, tolerance=NEAR)
 
 
@@ -201,7 +269,7 @@ def _(student, rng):
 def _(student, rng):
     example, x, mates, eps = view_arguments(rng, eps=float(rng.uniform(1, 2)))
     expected = views(example, x, mates, eps)
-    mistakes = view_mistakes(example, x, mates, eps)
+    mistakes = Later(view_mistakes, example, x, mates, eps)
     agree("x_hat", student(example, x, mates, eps), expected, mistakes=mistakes, tolerance=NEAR)
 
 
@@ -209,7 +277,7 @@ def _(student, rng):
 def _(student, rng):
     example, x, mates, eps = view_arguments(rng, m=2)
     expected = views(example, x, mates, eps)
-    mistakes = view_mistakes(example, x, mates, eps)
+    mistakes = Later(view_mistakes, example, x, mates, eps)
     hint = "In a batch of two, each of the two is one standard deviation from their mean: every value is +1 or -1."
     agree("x_hat", student(example, x, mates, eps), expected, mistakes=mistakes, tolerance=NEAR, hint=hint)
 
@@ -242,13 +310,36 @@ def even_groups(rng):
 
 
 def with_a_rest(rng):
-    """The last group is smaller than the others, and has at least two examples."""
+    """The last group is smaller than the others by two or more, and has at least two examples."""
     ghost_size = int(rng.integers(4, 7))
-    return ghost_arguments(rng, ghost_size, ghost_size * int(rng.integers(2, 4)) + int(rng.integers(2, ghost_size)))
+    rest = int(rng.integers(2, ghost_size - 1))  # never one less than a group: then even groups would be the same
+    return ghost_arguments(rng, ghost_size, ghost_size * int(rng.integers(2, 4)) + rest)
 
 
 def consecutive(n, ghost_size):
     return [np.arange(start, min(start + ghost_size, n)) for start in range(0, n, ghost_size)]
+
+
+def dealt(n, count):
+    """Every count-th example, like cards that are dealt."""
+    return [np.arange(n)[start::count] for start in range(count)]
+
+
+def even(n, count):
+    """Consecutive groups that differ by one example at most."""
+    return np.array_split(np.arange(n), max(1, count))
+
+
+UNEVEN = (
+    "The last group may have fewer examples than the others, so x can't be cut by a reshape or stacked into one array "
+    "of groups. A slice x[start : start + ghost_size] stops at the end by itself."
+)
+GHOST_FAILURES = {
+    "cannot reshape": UNEVEN,
+    "does not result in an equal division": UNEVEN,
+    "inhomogeneous": UNEVEN,
+    "need at least one array": "There is no group here: where ghost_size is N or larger, all examples form one.",
+}
 
 
 def in_groups(x, gamma, beta, groups, eps):
@@ -274,6 +365,7 @@ def ghost_mistakes(x, gamma, beta, running_mean, running_var, ghost_size, traini
     mean, var = (np.array([f(x[rows], axis=0) for rows in groups])[owner] for f in (np.mean, np.var))
     size = np.array([len(rows) for rows in groups])[owner][:, None]
     x_hat = (x - mean) / np.sqrt(var + eps)
+    all_mean, all_var = (np.array([f(x[rows]) for rows in groups])[owner][:, None] for f in (np.mean, np.var))
     whole = n // ghost_size * ghost_size
     rest_joins = [*groups[:-2], np.concatenate(groups[-2:])] if whole < n and count > 1 else groups
     return {
@@ -281,16 +373,27 @@ def ghost_mistakes(x, gamma, beta, running_mean, running_var, ghost_size, traini
             in_groups(x, gamma, beta, [np.arange(n)], eps)
         ),
         "These groups take every G-th example. They should be consecutive: the first ghost_size examples, then the "
-        "next.": in_groups(x, gamma, beta, [np.arange(n)[start::count] for start in range(count)], eps),
+        "next.": in_groups(x, gamma, beta, dealt(n, count), eps),
         "ghost_size is the number of examples in a group, not the number of groups.": (
-            in_groups(x, gamma, beta, np.array_split(np.arange(n), ghost_size), eps)
+            in_groups(x, gamma, beta, even(n, ghost_size), eps)
         ),
         "The examples that are left over form a group of their own. This joins them to the group before.": (
             in_groups(x, gamma, beta, rest_joins, eps)
         ),
-        "These groups are made as even as can be, as bnlab's layer does it. Here each has ghost_size examples, and the "
-        "last one what is left over.": (
-            in_groups(x, gamma, beta, np.array_split(np.arange(n), max(1, n // ghost_size)), eps)
+        "These groups are made as even as can be, as np.array_split cuts. Here each has ghost_size examples, and the "
+        "last one what is left over.": in_groups(x, gamma, beta, even(n, count), eps),
+        "These groups are made as even as can be, and larger than ghost_size, as np.array_split cuts. Here each has "
+        "ghost_size examples, and the last one what is left over.": (
+            in_groups(x, gamma, beta, even(n, n // ghost_size), eps)
+        ),
+        "axis=0 is forgotten: mean and variance are taken over all numbers of a group. Each feature has its own.": (
+            gamma * (x - all_mean) / np.sqrt(all_var + eps) + beta
+        ),
+        "axis=0 is forgotten in the variance: all features of a group share one here. Each has its own.": (
+            gamma * (x - mean) / np.sqrt(all_var + eps) + beta
+        ),
+        "axis=0 is forgotten in the mean: all features of a group share one here. Each has its own.": (
+            gamma * (x - all_mean) / np.sqrt(var + eps) + beta
         ),
         "This normalizes with the running statistics. In training each group is normalized with its own.": (
             evaluated(x, gamma, beta, running_mean, running_var, eps)
@@ -312,15 +415,23 @@ def ghost_mistakes(x, gamma, beta, running_mean, running_var, ghost_size, traini
     }
 
 
-def checks_y(student, arguments):
-    x, gamma, beta, _, _, ghost_size, _, _, eps = arguments
-    y, _, _ = student(*arguments)
+def y_mistakes(expected, *arguments):
+    x, ghost_size = arguments[0], arguments[5]
     n = len(x)
-    expected = in_groups(x, gamma, beta, consecutive(n, ghost_size), eps)
     whole = n // ghost_size * ghost_size
-    mistakes = ghost_mistakes(*arguments)
-    if whole < n:
-        mistakes |= {
+    if whole == n:
+        begun = n - ghost_size
+        lost = {
+            "The last group is lost. Does your loop end one round too early?": expected[:begun],
+            "The last group is all zeros. Does your loop end one round too early?": (
+                np.concatenate([expected[:begun], 0 * x[begun:]])
+            ),
+            "The last group came back as it was. Does your loop end one round too early?": (
+                np.concatenate([expected[:begun], x[begun:]])
+            ),
+        }
+    else:
+        lost = {
             "The last, smaller group is lost. It belongs to the batch: normalize it, too, with its own statistics.": (
                 expected[:whole]
             ),
@@ -331,6 +442,14 @@ def checks_y(student, arguments):
                 np.concatenate([expected[:whole], 0 * x[whole:]])
             ),
         }
+    return ghost_mistakes(*arguments) | lost
+
+
+def checks_y(student, arguments):
+    x, gamma, beta, _, _, ghost_size, _, _, eps = arguments
+    y, _, _ = asked(student, *arguments, failures=GHOST_FAILURES)
+    expected = in_groups(x, gamma, beta, consecutive(len(x), ghost_size), eps)
+    mistakes = Later(y_mistakes, expected, *arguments)
     hint = "Compare one group at a time: which rows of y are right?"
     agree("y", y, expected, mistakes=mistakes, tolerance=NEAR, hint=hint)
 
@@ -355,15 +474,32 @@ def _(student, rng):
 def _(student, rng):
     arguments = with_a_rest(rng)
     x, _, _, running_mean, running_var, ghost_size, _, momentum, _ = arguments
-    _, new_mean, new_var = student(*arguments)
-    groups = consecutive(len(x), ghost_size)
+    _, new_mean, new_var = asked(student, *arguments, failures=GHOST_FAILURES)
+    n, groups = len(x), consecutive(len(x), ghost_size)
+    otherwise = {  # cut otherwise, or without axis=0: the statistic of each group by the hint
+        "These groups take every G-th example. They should be consecutive: the first ghost_size examples, then the "
+        "next.": dealt(n, len(groups)),
+        "ghost_size is the number of examples in a group, not the number of groups.": even(n, ghost_size),
+        "These groups are made as even as can be, as np.array_split cuts. Here each has ghost_size examples, and the "
+        "last one what is left over.": even(n, len(groups)),
+        "These groups are made as even as can be, and larger than ghost_size, as np.array_split cuts. Here each has "
+        "ghost_size examples, and the last one what is left over.": even(n, n // ghost_size),
+        "The examples that are left over form a group of their own. This joins them to the group before.": (
+            [*groups[:-2], np.concatenate(groups[-2:])]
+        ),
+    }
 
     def one_after_the_other(old, values, weight=momentum):
         for value in values:
             old = (1 - weight) * old + weight * value
         return old
 
-    def mistakes(old, values, of_all, name):
+    def mistakes(old, values, statistic, name):
+        of_all, of_others = (
+            statistic(x),
+            {text: map(statistic, [x[rows] for rows in cut]) for text, cut in otherwise.items()},
+        )
+        no_axis = [statistic(x[rows], None) for rows in groups]
         return {
             f"This moves {name} once, by the mean of the groups' statistics. Take in one group after the other.": (
                 one_after_the_other(old, [np.mean(values, axis=0)])
@@ -379,14 +515,23 @@ def _(student, rng):
             ),
             f"This is {name} as it came. In training it is updated.": old,
             "This is the last group's statistic alone; the old value is forgotten.": values[-1],
-        }
+            "axis=0 is forgotten: this takes in one number for all features. Each has its own statistics.": (
+                one_after_the_other(old, no_axis)
+            ),
+        } | {text: one_after_the_other(old, found) for text, found in of_others.items()}
+
+    def unbiased_variance(rows, axis=0):
+        return np.var(rows, axis=axis) * len(rows) / (len(rows) - 1)
+
+    def mean_of(rows, axis=0):
+        return np.mean(rows, axis=axis)
 
     means = [x[rows].mean(axis=0) for rows in groups]
     agree(
         "running_mean",
         new_mean,
         one_after_the_other(running_mean, means),
-        mistakes=mistakes(running_mean, means, x.mean(axis=0), "running_mean"),
+        mistakes=Later(mistakes, running_mean, means, mean_of, "running_mean"),
         tolerance=NEAR,
     )
     unbiased = [x[rows].var(axis=0, ddof=1) for rows in groups]
@@ -399,13 +544,18 @@ def _(student, rng):
         "m in the factor m / (m - 1) is the size of this group. The last one is smaller than ghost_size.": (
             [var * ghost_size / (ghost_size - 1) for var in biased]
         ),
+        "axis=0 is forgotten: this takes in one number for all features, the variance of all numbers of a group.": (
+            [x[rows].var(ddof=1) for rows in groups]
+        ),
+        "axis=0 is forgotten, and this is the biased variance. Each feature has its own variance, and running_var "
+        "wants the unbiased one.": [x[rows].var() for rows in groups],
     }
     agree(
         "running_var",
         new_var,
         one_after_the_other(running_var, unbiased),
         mistakes={text: one_after_the_other(running_var, values) for text, values in factors.items()}
-        | mistakes(running_var, unbiased, x.var(axis=0, ddof=1), "running_var"),
+        | mistakes(running_var, unbiased, unbiased_variance, "running_var"),
         tolerance=NEAR,
     )
 
@@ -507,7 +657,8 @@ def _(student, rng):
 
 @dropout.part("every value has a coin of its own", weight=2)
 def _(student, rng):
-    _, dropped = drawn(student, wide(rng), 0.5, seeded(student, rng))
+    values = wide(rng)
+    _, dropped = drawn(student, values, 0.5, seeded(student, rng))
     rows, columns = dropped.shape
     holds(not dropped.all() and dropped.any(), "All values fared the same.", "One random number for each value.")
     same_row, same_column = (dropped == dropped[:1]).all(), (dropped == dropped[:, :1]).all()
@@ -520,6 +671,15 @@ def _(student, rng):
         not same_column,
         "Every row is dropped or kept as a whole.",
         "One coin was tossed for each example. Draw an array of the shape of x.",
+    )
+    generator = seeded(student, rng)
+    again = [drawn(student, values, 0.5, generator)[1] for _ in range(4)]
+    holds(  # where all calls are the same, another part says so
+        len({int(zeros.sum()) for zeros in [dropped, *again]}) > 1 or all(map(np.array_equal, again, again[1:])),
+        f"Exactly {dropped.sum()} of {dropped.size} values are zero in each of 5 calls.",
+        "Coins that don't know of each other don't add up to the same number every time. Here the last value's fate "
+        "follows from the others. Don't choose a fixed number of places: compare one random number for each value "
+        "with p.",
     )
     # Independent coins: rows (columns) differ from each other in about half of the places.
     along = [(dropped[1:] != dropped[:-1]).mean(), (dropped[:, 1:] != dropped[:, :-1]).mean()]
@@ -589,10 +749,36 @@ def shift_arguments(rng, centered=False):
 
 def shift_mistakes(h, weight, p):
     eval_var = (h @ weight).var(axis=0)
-    squares, var = (h**2).mean(axis=0), h.var(axis=0)
+    squares, var, squared_mean = (h**2).mean(axis=0), h.var(axis=0), h.mean(axis=0) ** 2
     ratio = p / (1 - p)
+    centered = squared_mean.max() < 1e-9 * var.max()
     return {
-        "This is the variance in evaluation. In training the masks add to it.": eval_var,
+        "This is the variance in evaluation. In training the masks add to it."
+        + (
+            " If you do add something, it is zero here: the squared mean, h.mean(axis=0)**2? The mean square is asked: "
+            "square first, (h**2).mean(axis=0)."
+            if centered
+            else ""
+        ): eval_var,
+        "This takes the squared mean of the inputs, h.mean(axis=0)**2. The masks disturb h**2, so the mean square "
+        "belongs here: square first, (h**2).mean(axis=0).": eval_var + ratio * squared_mean @ weight**2,
+        "The factor is p/(1 - p). This has p/(1 - p)**2. A coin has the variance p(1 - p), and the kept "
+        "values are divided by 1 - p, so this is divided by (1 - p)**2: one factor cancels.": eval_var
+        + p / (1 - p) ** 2 * squares @ weight**2,
+        "This sums over the examples. Take the mean over them, and the sum over the inputs.": (
+            eval_var + ratio * len(h) * squares @ weight**2
+        ),
+        "This takes the mean over the inputs of a neuron. What the masks add is a sum over the inputs.": (
+            eval_var + ratio * squares @ weight**2 / h.shape[1]
+        ),
+        "axis=0 is forgotten in the mean square: all inputs share one here. Each has its own.": (
+            eval_var + ratio * (h**2).mean() * (weight**2).sum(axis=0)
+        ),
+        "axis=0 is forgotten in var(z): one number for all neurons. Each has its own variance.": (
+            (h @ weight).var() + ratio * squares @ weight**2
+        ),
+        "axis=0 is forgotten: var(z) and the mean square are one number each. Each neuron has its own variance, and "
+        "each input its own mean square.": (h @ weight).var() + ratio * (h**2).mean() * (weight**2).sum(axis=0),
         "This takes the variance of the inputs where their mean square belongs: the masks disturb h**2, and an input "
         "that has a mean is disturbed even where it is constant. E[h^2] = variance + mean^2.": (
             eval_var + ratio * var @ weight**2
@@ -617,9 +803,15 @@ def shift_mistakes(h, weight, p):
     }
 
 
+SHIFT_FAILURES = {
+    "matmul": "The mean of h**2 over axis 0 has the shape (D,), one mean square for each input, and weight**2 has the "
+    "shape (D, K). Without axis=0 the mean is a single number, which @ doesn't take."
+}
+
+
 def checks_train_var(student, arguments):
     h, weight, p = arguments
-    train_var, _ = student(*arguments)
+    train_var, _ = asked(student, *arguments, failures=SHIFT_FAILURES)
     expected = (h @ weight).var(axis=0) + p / (1 - p) * (h**2).mean(axis=0) @ weight**2
     agree("train_var", train_var, expected, mistakes=shift_mistakes(*arguments), tolerance=NEAR)
 
@@ -627,7 +819,7 @@ def checks_train_var(student, arguments):
 @variance_shift.part("variance in evaluation", weight=2)
 def _(student, rng):
     h, weight, p = shift_arguments(rng)
-    _, eval_var = student(h, weight, p)
+    _, eval_var = asked(student, h, weight, p, failures=SHIFT_FAILURES)
     z = h @ weight
     mistakes = {
         "This adds up the variances of the inputs, weighted by the squared weights. That holds for inputs that are "
@@ -640,6 +832,7 @@ def _(student, rng):
         "This is the mean square of z. Subtract the mean: np.var does so.": (z**2).mean(axis=0),
         "This is scaled by 1 - p. In evaluation dropout does nothing at all.": z.var(axis=0) * (1 - p),
         "This is scaled by (1 - p)**2. In evaluation dropout does nothing at all.": z.var(axis=0) * (1 - p) ** 2,
+        "axis=0 is forgotten: this is one number, the variance of all of z. Each neuron has its own.": z.var(),
         "This is the variance over the neurons of each example. A statistic belongs to a neuron: axis 0.": z.var(
             axis=1
         ),
@@ -660,7 +853,7 @@ def _(student, rng):
 @variance_shift.part("no shift without dropout", weight=1)
 def _(student, rng):
     h, weight, _ = shift_arguments(rng)
-    train_var, _ = student(h, weight, 0.0)
+    train_var, _ = asked(student, h, weight, 0.0, failures=SHIFT_FAILURES)
     mistakes = shift_mistakes(h, weight, 1e-9)
     hint = "Where p is 0 dropout does nothing, so training and evaluation see the same variance."
     agree("train_var", train_var, (h @ weight).var(axis=0), mistakes=mistakes, tolerance=NEAR, hint=hint)
@@ -867,6 +1060,23 @@ def path_mistakes(length, g, lr, decay, steps):
         "The gradient is g divided by the length that decay has left. It belongs to the weights before the step: "
         "g / l.": path(*arguments, grows=lambda kept, ell: np.hypot(kept, lr * g / kept)),
         "These are the squared lengths. Take the root.": path(*arguments) ** 2,
+        "This subtracts the length of the step from the old length. The step isn't directed against the weights but "
+        "stands at a right angle to them: square both, add, and take the root.": (
+            path(*arguments, grows=lambda kept, ell: kept - lr * g / ell)
+        ),
+        "The gradient has the length g * l here, longer for longer weights. It is the other way round: g / l.": (
+            path(*arguments, grows=lambda kept, ell: np.hypot(kept, lr * g * ell))
+        ),
+        "The gradient is divided by the squared length. Its length is g / l; only the effective rate has l squared.": (
+            path(*arguments, grows=lambda kept, ell: np.hypot(kept, lr * g / ell**2))
+        ),
+        "The square of 1 - lr * decay is 1 - 2 * lr * decay + (lr * decay)**2. This leaves out the last term, which is "
+        "not small here.": (
+            path(*arguments, grows=lambda kept, ell: np.sqrt((1 - 2 * lr * decay) * ell**2 + (lr * g / ell) ** 2))
+        ),
+        "The old weights are shortened by 1 - lr * decay, and squared after that. This shortens the squared length.": (
+            path(*arguments, grows=lambda kept, ell: np.sqrt((1 - lr * decay) * ell**2 + (lr * g / ell) ** 2))
+        ),
     }
 
 
@@ -924,6 +1134,8 @@ def _(student, rng):
     _, _, resting = student(*arguments)
     fourth = (lr * g) ** 2 / (1 - (1 - lr * decay) ** 2)
     mistakes = {
+        "This belongs to a gradient of length g / l**2. Its length is g / l, so the fourth root is asked, not the "
+        "sixth.": fourth ** (1 / 6),
         "This is the approximation for small lr * decay, which leaves out the square of it. Keep the whole of "
         "1 - (1 - lr * decay)**2.": (lr * g**2 / (2 * decay)) ** 0.25,
         "This is the square of the resting length. Two slips lead here: one root too few (l**4 stood on the left), or "
@@ -977,16 +1189,29 @@ def new_labels(student, y, classes, share, generator):
     return labels, corrupted
 
 
-@corrupt_labels.part("exactly the share asked for is wrong", weight=3)
+@corrupt_labels.part("exactly the share asked for is wrong", weight=2)
 def _(student, rng):
-    y, classes, share, generator = label_arguments(student, rng)
+    # What is replaced is no whole number of labels: once a little more than one, once a little less.
+    for fraction in (0.2, -0.2):
+        y = label_arguments(student, rng)[0][: int(rng.integers(190, 201))]
+        checks_count(student, rng, y, (round(float(rng.choice([0.25, 0.375])) * len(y)) + fraction) / len(y))
+
+
+def checks_count(student, rng, y, share):
+    classes, generator = int(y.max()) + 1, seeded(student, rng)
     labels, _ = new_labels(student, y, classes, share, generator)
     wrong, count = int((labels != y).sum()), round(share * len(y))
     if wrong == count:
         return
-    again = [(new_labels(student, y, classes, share, generator)[0] != y).mean() for _ in range(12)]
-    mean, same, few = np.mean(again) * len(y), 1 / classes, 0.3 * count / classes
-    if abs(mean - (len(y) - count)) < few and share != 0.5:
+    again = [int((new_labels(student, y, classes, share, generator)[0] != y).sum()) for _ in range(12)]
+    mean, same, few = np.mean(again), 1 / classes, 0.3 * count / classes
+    if {wrong, *again} == {count - 1}:
+        hint = (
+            f"share * len(y) is {share * len(y):.5g} here. int() and // cut off what is behind the point: use round()."
+        )
+    elif {wrong, *again} == {count + 1}:
+        hint = f"share * len(y) is {share * len(y):.5g} here. This rounds up: use round()."
+    elif abs(mean - (len(y) - count)) < few:
         hint = "Kept and replaced are turned around."
     elif abs(mean - count * (1 - same)) < few:
         hint = (
@@ -1056,6 +1281,12 @@ def _(student, rng):
     labels, corrupted = new_labels(student, y, classes, share, generator)
     given = np.asarray(corrupted) if isinstance(corrupted, list | tuple | np.ndarray) else None
     hint = "True where labels differs from y, False elsewhere: labels != y."
+    if given is not None and given.shape == y.shape and given.dtype != bool and np.isin(given, [0, 1]).all():
+        raise Wrong(
+            f"corrupted holds zeros and ones of dtype {given.dtype}, expected True and False.",
+            "As an index, zeros and ones would pick the examples 0 and 1. Make it bool: np.zeros(len(y), dtype=bool), "
+            "corrupted.astype(bool), or labels != y.",
+        )
     holds(
         given is not None and given.shape == y.shape and given.dtype == bool,
         f"corrupted should be an array of {len(y)} times True or False"
@@ -1065,6 +1296,17 @@ def _(student, rng):
     if np.array_equal(given, labels == y):
         hint = "It is turned around: True means that the label was replaced."
     holds(np.array_equal(given, labels != y), "corrupted is not True precisely where labels and y differ.", hint)
+
+
+@corrupt_labels.part("labels stay integers", weight=1, counts_alone=False)
+def _(student, rng):
+    labels, _ = new_labels(student, *label_arguments(student, rng))
+    holds(
+        labels.dtype.kind in "iu",
+        f"labels has dtype {labels.dtype}, expected integers such as {np.dtype(int)}.",
+        "Labels are used as an index, which takes integers only. np.zeros(n), np.empty(n) and / make floats: start "
+        "from y.copy().",
+    )
 
 
 @corrupt_labels.part("leaves its inputs as they were", weight=1, counts_alone=False)
@@ -1093,14 +1335,53 @@ def study(rng):
 
 
 def with_diverged(rng):
-    """Losses where the rate that looks best has lost a seed."""
+    """Losses where the best choice is a rate before it loses a seed, and those that are left look even better after it.
+
+    Another rate has lost a seed by then. So whoever drops a rate because of what happens to it later, or a moment
+    because of what happened to another rate, chooses something else, and so does whoever averages over the survivors.
+    """
+    while True:
+        validation, test = diverging(rng)
+        choices = [right_choice(validation), *(choice for _, choice in rash(validation))]
+        if len(set(choices)) == len(choices):
+            return validation, test
+
+
+def diverging(rng):
     r, s, t = sizes(rng, 3, 5, 10)
-    validation, test = rng.uniform(1, 2, size=(2, r, s, t))
-    rate, seed, since = int(rng.integers(r)), int(rng.integers(s)), int(rng.integers(1, t - 2))
-    validation[rate, :, since:] -= 0.5  # the other seeds are fine there: tempting
-    validation[rate, :, int(rng.integers(since + 1, t - 1))] -= 0.5
-    validation[rate, seed, since:] = test[rate, seed, since:] = np.nan
+    validation, test = rng.uniform(3, 4, size=(2, r, s, t))
+    best, lost = rng.choice(r, 2, replace=False)
+    stop = int(rng.integers(1, t - 3))
+    since = int(rng.integers(stop + 1, t - 2))
+    validation[best, :, stop] -= 1
+    validation[best, :, int(rng.integers(since + 1, t - 1))] -= 2
+    for rate, start in ((best, since), (lost, int(rng.integers(1, stop + 1)))):
+        seed = int(rng.integers(s))
+        validation[rate, seed, start:] = test[rate, seed, start:] = np.nan
     return validation, test
+
+
+def of_some(validation, keep):
+    """The choice among those means over the seeds that `keep`, of the shape of the means, leaves."""
+    mean = np.where(keep, validation.mean(axis=1), np.inf)
+    return np.unravel_index(np.nanargmin(mean), mean.shape)
+
+
+def rash(validation):
+    """Choices of those who drop too much: a hint and the (rate, stop) that it explains."""
+    lost = np.isnan(validation.mean(axis=1))
+    return [
+        (
+            "This drops a learning rate altogether because it diverged later. Up to then it may be chosen: an arm that "
+            "stops in time never sees it diverge.",
+            of_some(validation, ~lost.any(axis=1, keepdims=True)),
+        ),
+        (
+            "This drops a moment altogether because another learning rate had diverged by then. Only the rate that "
+            "diverged can't be chosen there.",
+            of_some(validation, ~lost.any(axis=0, keepdims=True)),
+        ),
+    ]
 
 
 def survivors(validation):
@@ -1117,6 +1398,7 @@ def careless(validation, test):
 
     t = validation.shape[2]
     last = validation[:, :, -1].mean(axis=1)
+    own_rate = int(np.nanargmin(validation.min(axis=2).mean(axis=1)))
     one, two = (np.unravel_index(np.nanargmin(a), a.shape) for a in (validation, test))
     return [
         (
@@ -1134,6 +1416,11 @@ def careless(validation, test):
             "This looks at the last moment only. An arm may stop whenever it is best.",
             (int(np.nanargmin(last)) if np.isfinite(last).any() else 0, t - 1),
         ),
+        (
+            "This chooses the rate by each seed's own best moment. Average over the seeds first, at every moment: all "
+            "seeds stop at the same one.",
+            (own_rate, int(np.nanargmin(validation[own_rate].mean(axis=0)))),
+        ),
         ("This is the place of the highest loss. Look for the lowest.", lowest(-validation.mean(axis=1))),
     ]
 
@@ -1144,16 +1431,29 @@ def right_choice(validation):
 
 
 def checks_choice(student, validation, test, mistakes):
-    rate, stop, _ = student(validation, test)
+    rate, stop, _ = asked(student, validation, test, failures=SCORE_FAILURES)
     expected = right_choice(validation)
-    agree("rate", rate, int(expected[0]), hint=_hint(rate, stop, mistakes))
-    agree("stop", stop, int(expected[1]), hint=_hint(rate, stop, mistakes))
+    hint = _hint(validation, rate, stop, mistakes)
+    agree("rate", rate, int(expected[0]), hint=hint)
+    agree("stop", stop, int(expected[1]), hint=hint)
 
 
-def _hint(rate, stop, mistakes):
-    if np.ndim(rate) == 0 and np.ndim(stop) == 0:
-        return next((text for text, choice in mistakes if choice == (rate, stop)), "")
-    return "One learning rate and one moment for all seeds: two whole numbers."
+NOT_UNRAVELED = (
+    "np.argmin and np.nanargmin give one number, counted through all entries of the table. Make two indices of it: "
+    "np.unravel_index(position, mean.shape)."
+)
+SCORE_FAILURES = {"raised IndexError": NOT_UNRAVELED}
+
+
+def _hint(validation, rate, stop, mistakes):
+    if np.ndim(rate) or np.ndim(stop):
+        each = "Each seed stops at its own moment here. " if np.shape(stop) == validation.shape[1:2] else ""
+        return each + "One learning rate and one moment for all seeds: two whole numbers."
+    position = int(np.nanargmin(validation.mean(axis=1)))
+    by_rates = "The table of means has T columns: divide the position by T, not by R."
+    named = [*mistakes, (by_rates, divmod(position, len(validation)))]
+    hint = NOT_UNRAVELED if position in (rate, stop) else ""
+    return next((text for text, choice in named if choice == (rate, stop)), hint)
 
 
 @honest_score.part("chooses by the mean validation loss", weight=3)
@@ -1167,9 +1467,11 @@ def _(student, rng):
 @honest_score.part("reports the test losses of that choice", weight=2)
 def _(student, rng):
     validation, test = study(rng)
-    rate, stop, score = student(validation, test)
+    rate, stop, score = asked(student, validation, test, failures=SCORE_FAILURES)
     r, _, t = test.shape
+    hint = ""
     if not (np.ndim(rate) == np.ndim(stop) == 0 and rate in range(r) and stop in range(t)):
+        hint = "rate or stop is no index of its axis, so this was compared with the right choice."
         rate, stop = right_choice(validation)
     rate, stop = int(rate), int(stop)  # whatever was chosen: the choice is another part
     mistakes = {
@@ -1184,16 +1486,26 @@ def _(student, rng):
         "This is each seed's lowest test loss of all. Rate and moment are those that validation chose.": (
             test.min(axis=(0, 2))
         ),
+        "Each seed stops at its own moment here, where its own validation loss is the lowest. All seeds stop at the "
+        "same moment, the one that was chosen.": test[rate, np.arange(test.shape[1]), validation[rate].argmin(axis=1)],
+        "Each seed has its own rate and moment here. They are common to all seeds.": np.array(
+            [
+                losses.flat[own.argmin()]
+                for losses, own in zip(test.swapaxes(0, 1), validation.swapaxes(0, 1), strict=True)
+            ]
+        ),
         "These are the test losses at the last moment, not at the one that was chosen.": test[rate, :, -1],
     }
-    agree("score", score, test[rate, :, stop], mistakes=mistakes, tolerance=NEAR)
+    agree("score", score, test[rate, :, stop], mistakes=mistakes, tolerance=NEAR, hint=hint)
 
 
 @honest_score.part("a training that diverged is not chosen", weight=2)
 def _(student, rng):
     validation, test = with_diverged(rng)
     mean = validation.mean(axis=1)
+    filled = np.nan_to_num(validation).mean(axis=1)
     mistakes = [
+        *rash(validation),
         (
             "A seed has diverged there. np.nanmean averages over those that are left, which hides the failure: the "
             "mean over all seeds should be NaN.",
@@ -1202,6 +1514,10 @@ def _(student, rng):
         (
             "The mean validation loss is NaN there. np.argmin takes NaN for the smallest number: use np.nanargmin.",
             np.unravel_index(mean.argmin(), mean.shape),
+        ),
+        (
+            "A seed has diverged there. np.nan_to_num puts 0 in the place of NaN, the best loss of all.",
+            np.unravel_index(filled.argmin(), filled.shape),
         ),
     ]
     checks_choice(student, validation, test, mistakes)

@@ -14,14 +14,14 @@
 # # Problem set 6: Noise, dropout, weight decay, overfitting
 #
 # "Batch normalization regularizes." "With it you need no dropout." "It prevents overfitting." You take these sentences
-# apart: how noisy the statistics of a batch are, how to change that noise and nothing else, what dropout does to the
+# apart: how noisy the statistics of a batch are, how to change that noise and little else, what dropout does to the
 # variances that batch normalization (BN) stores, what weight decay does to weights whose size doesn't matter, and how
 # to find out whether a network has learned by heart.
 #
 # **Afterwards you can**
 #
 # - predict the noise of batch statistics from the batch size, without drawing a single batch;
-# - build ghost batch normalization, the tool that changes this noise and leaves everything else alone;
+# - build ghost batch normalization, the tool that changes this noise and neither the gradient's batch nor its steps;
 # - write dropout, and compute how far it makes a network wrong about its own variances;
 # - find out by experiment which parameters of a network have no size that matters, and say what weight decay does to
 #   them;
@@ -29,8 +29,8 @@
 #
 # **Time:** about two and three quarter hours. **You need:** NumPy, mean and variance, problem set 2 (or a rough idea of
 # what BN does in training and in evaluation). Your functions are NumPy alone; the notebook uses PyTorch and
-# scikit-learn for some of its figures. The chapter *Noise, dropout, weight decay, overfitting* of the book is the theory
-# to this practice.
+# scikit-learn for some of its figures. The chapter *Noise, dropout, weight decay, overfitting* of the book is the
+# theory to this practice.
 #
 # ## How to work
 #
@@ -92,8 +92,8 @@ torch.set_num_threads(1)
 # \kappa = \frac{1}{n} \sum_{i=1}^{n} \left( \frac{x_i - \mu}{\sigma} \right)^4 ,
 # $$
 #
-# which is 3 for a bell curve and larger for a feature with outliers. Training sees it through batches of $m$ values. The
-# mean of a batch, $\mu_B$, isn't $\mu$: over many batches it scatters around it. How much, measured in units of
+# which is 3 for a bell curve and larger for a feature with outliers. Training sees it through batches of $m$ values.
+# The mean of a batch, $\mu_B$, isn't $\mu$: over many batches it scatters around it. How much, measured in units of
 # $\sigma$, depends on how the batches are drawn. With replacement (the same example may come twice) and without:
 #
 # $$
@@ -134,7 +134,7 @@ torch.set_num_threads(1)
 
 # %% nbgrader={"grade_id": "predict_noise-solution", "grade": false, "locked": false, "schema_version": 3, "solution": true, "task": false}
 def predict_noise(x, m):
-    """Noise of the batch mean, in units of sigma, and of the batch variance, in units of sigma squared.
+    """Noise of the batch mean, in units of sigma, and of the batch variance, in sigma squared.
 
     Parameters
     ----------
@@ -148,11 +148,13 @@ def predict_noise(x, m):
     with_replacement, without_replacement : float
         Standard deviation of the mean of a batch, divided by sigma.
     of_variance : ndarray of shape (D,)
-        Standard deviation of the variance of a batch drawn with replacement, divided by sigma squared, for large m.
+        Standard deviation of the variance of a batch drawn with replacement, divided by sigma
+        squared, for large m.
 
     References
     ----------
-    Cramér (1946), Mathematical Methods of Statistics, Section 27.4; Cochran (1977), Sampling Techniques, Theorem 2.2.
+    Cramér (1946), Mathematical Methods of Statistics, Section 27.4; Cochran (1977), Sampling
+    Techniques, Theorem 2.2.
     """
     ### BEGIN SOLUTION
     n = len(x)
@@ -170,10 +172,11 @@ check("predict_noise", predict_noise)
 # %% [markdown]
 # **See it.** What a neuron with random weights makes of 1,442 handwritten digits: real values, no bell curve drawn by a
 # computer. The dots are measured, over 400 batches of each size; the lines are your predictions. *What you should see:*
-# the dots lie on the lines. On these axes $1/\sqrt{m}$ is a straight line: four times the batch, half the noise. Without
-# replacement the noise leaves the line and dives to zero as the batch grows towards the whole set, far below any batch
-# size in use. The variance is noisier than the mean. Its triangles lie a little below their line at the smallest
-# batches, where "for large $m$" doesn't hold.
+# the dots lie on the lines. On these axes $1/\sqrt{m}$ is a straight line: four times the batch, half the noise.
+# Without replacement the noise leaves that line only where the batch is a large part of the whole set, and then dives
+# to zero. At batch sizes in use, at the left, the two can't be told apart. The variance is noisier than the mean. Its
+# triangles lie clearly below their line at the smallest batches (about 0.6 instead of 0.9 at $m = 4$), where "for large
+# $m$" doesn't hold. From 32 on they lie on it.
 
 # %%
 rng = np.random.default_rng(1)
@@ -186,12 +189,13 @@ for m in sizes:
     measured["mean, with replacement"].append(drawn.mean(axis=1).std() / neuron.std())
     measured["mean, without"].append(dealt.mean(axis=1).std() / neuron.std())
     measured["variance"].append(drawn.var(axis=1).std() / neuron.var())
-predicted = np.array([[np.ravel(noise)[0] for noise in predict_noise(neuron, int(m))] for m in sizes]).T
+predicted = [[np.ravel(noise)[0] for noise in predict_noise(neuron, int(m))] for m in sizes]
 
 fig, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-for (label, values), line, marker, style in zip(measured.items(), predicted, "osv", ("-", ":", "--"), strict=True):
-    points = ax.loglog(sizes, values, marker, label=label)
-    ax.loglog(sizes, line, style, color=points[0].get_color())
+styles = (("o", "-"), ("s", ":"), ("v", "--"))
+for k, ((label, values), (marker, style)) in enumerate(zip(measured.items(), styles, strict=True)):
+    ax.loglog(sizes, values, marker, color=f"C{k}", label=label)
+    ax.loglog(sizes, [noises[k] for noises in predicted], style, color=f"C{k}")
 ax.set(xlabel="batch size m", ylabel="noise, relative to all values")
 ax.legend(title="dots measured, lines yours")
 plt.show()
@@ -285,7 +289,8 @@ fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 for place, m in enumerate((2, 4, 16, 64, 256)):
     views = noisy_views(neuron[chosen], others, rng.integers(len(others), size=(500, m - 1)), 1e-12)
     ax.plot(views[:, 0], place + rng.uniform(-0.3, 0.3, 500), ".", markersize=3)
-ax.axvline((neuron[chosen, 0] - neuron.mean()) / neuron.std(), color="black", linestyle="--", linewidth=1)
+by_all = (neuron[chosen, 0] - neuron.mean()) / neuron.std()
+ax.axvline(by_all, color="black", linestyle="--", linewidth=1)
 ax.set_yticks(range(5), ["m = 2", "m = 4", "m = 16", "m = 64", "m = 256"])
 ax.set_xlabel("normalized value of the same example")
 plt.show()
@@ -295,21 +300,23 @@ plt.show()
 #
 # *Difficulty* ●●●○○ · *30 minutes* · *16 points*
 #
-# To find out what the noise of the statistics does, you must change it and nothing else. A smaller batch won't do: it
-# makes the gradient noisier, too, and needs more steps for an epoch. *Ghost batches* (Hoffer et al., 2017) will. The
-# gradient comes from the whole batch of $N$ examples, but each group of `ghost_size` examples is normalized by its own
-# statistics, as if it had come alone.
+# To find out what the noise of the statistics does, you must change it and as little else as can be. A smaller batch
+# won't do: it makes the gradient noisier, too, and needs more steps for an epoch. *Ghost batches* (Hoffer et al., 2017)
+# will. The gradient comes from the whole batch of $N$ examples, but each group of `ghost_size` examples is normalized
+# by its own statistics, as if it had come alone.
 #
 # In training:
 #
 # - The groups are *consecutive*: the first `ghost_size` examples, then the next, and so on. If `ghost_size` doesn't
 #   divide $N$, the last group has the examples that are left over. (You will not be given a batch that leaves a single
-#   one. `bnlab.GhostBatchNorm1d` avoids it by making the groups as even as can be.) If `ghost_size` is $N$ or larger,
-#   there is one group.
+#   one.) If `ghost_size` is $N$ or larger, there is one group.
 # - Each group is normalized with its own mean and *biased* variance, $\varepsilon$ inside the root, then scaled by
 #   $\gamma$ and shifted by $\beta$, which all groups share. $y$ keeps the order of the examples.
 # - The running statistics take in one group after the other, each with weight `momentum` and its own mean and
 #   *unbiased* variance. With $G$ groups they move $G$ times.
+#   (So their memory is $G$ times as short, counted in steps, and what evaluation uses gets noisier as well. Whoever
+#   compares group sizes should compute the statistics again after training, on many batches, or give each of the $G$
+#   moves the weight $1 - (1 - \text{momentum})^{1/G}$.)
 #
 # In evaluation there are no groups: every example is normalized by the running statistics, which are returned as they
 # came.
@@ -341,7 +348,17 @@ plt.show()
 
 
 # %% nbgrader={"grade_id": "ghost_batch_norm-solution", "grade": false, "locked": false, "schema_version": 3, "solution": true, "task": false}
-def ghost_batch_norm(x, gamma, beta, running_mean, running_var, ghost_size, training, momentum, eps):
+def ghost_batch_norm(
+    x,
+    gamma,
+    beta,
+    running_mean,
+    running_var,
+    ghost_size,
+    training,
+    momentum,
+    eps,
+):
     """Batch normalization by the statistics of groups of a batch.
 
     Parameters
@@ -354,8 +371,8 @@ def ghost_batch_norm(x, gamma, beta, running_mean, running_var, ghost_size, trai
     ghost_size : int
         Examples in a group, at least 2. No group has a single example.
     training : bool
-        True: normalize each group with its own statistics, and update the running ones. False: normalize with the
-        running ones.
+        True: normalize each group with its own statistics, and update the running ones. False:
+        normalize with the running ones.
     momentum : float in [0, 1]
         Weight of each group in the running statistics.
     eps : float
@@ -369,8 +386,8 @@ def ghost_batch_norm(x, gamma, beta, running_mean, running_var, ghost_size, trai
 
     References
     ----------
-    Hoffer, Hubara & Soudry (2017), Algorithm 1 (which averages standard deviations; here it is variances, as in
-    PyTorch's batch normalization).
+    Hoffer, Hubara & Soudry (2017), Algorithm 1 (which averages standard deviations; here it is
+    variances, as in PyTorch's batch normalization).
     """
     ### BEGIN SOLUTION
     if not training:
@@ -395,7 +412,10 @@ check("ghost_batch_norm", ghost_batch_norm)
 # **See it.** The same 64 values, normalized in groups of 64, 16 and 4. *What you should see:* one group puts all values
 # on one straight line, output against input. Four groups have four lines, which differ a little in slope and height.
 # With sixteen groups the same input gives quite different outputs, depending on the group it was dealt to. That spread
-# is the noise, and it is all that changed: same values, same $\gamma$ and $\beta$.
+# is the noise, and it is all that changed in $y$: same values, same $\gamma$ and $\beta$.
+#
+# (The package has this as a layer, `bnlab.GhostBatchNorm1d`. It makes the groups as even as can be, so that no batch
+# leaves a single example over.)
 
 # %%
 rng = np.random.default_rng(3)
@@ -421,21 +441,27 @@ plt.show()
 # with batches of 16. The second has the better test accuracy. The conclusion in the report: "The noise of the batch
 # statistics regularizes."
 #
-# Name two *other* things that changed along with the noise of the statistics. Then describe an experiment that could
-# support or refute the conclusion: what is compared, what stays the same, and what each outcome would tell you. Five
-# sentences are enough. (Replace the text of the next cell.)
+# Answer in five to eight sentences. A full answer
+#
+# - names two *other* things that changed along with the noise of the statistics, and why each matters;
+# - describes an experiment that could support or refute the conclusion: what is compared, and what stays the same;
+# - says what makes it fair, and what each outcome would tell.
+#
+# (Replace the text of the next cell.)
 
 # %% [markdown] nbgrader={"grade_id": "was_it_the_noise", "grade": true, "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
 # With batches of 16 the gradient is noisier as well, and there are 16 times as many steps in 20 epochs, so at the same
 # learning rate the network also travels farther and fits its training data more closely. (The learning rate that suits
 # each of them best differs, too.)
 #
-# To change the noise of the statistics alone, keep batches of 256, and with them the number of steps and the examples
-# behind every gradient, and normalize in ghost batches of 256, 64 and 16. Give each arm its own best learning rate and
-# its own moment to stop, chosen on validation data, and repeat with several seeds. If the test score improves as the
-# groups get smaller, by more than the seeds differ, the noise does regularize here; if the arms can't be told apart, the
-# smaller batch helped by something else. A control that injects random numbers into the statistics of the whole batch,
-# with the distribution a group of 16 would have, tells noise from any other effect of grouping.
+# To change the noise of the statistics without these, keep batches of 256, and with them the number of steps and the
+# examples behind every gradient, and normalize in ghost batches of 256, 64 and 16. Give each arm its own best learning
+# rate and its own moment to stop, chosen on validation data, and repeat with several seeds. If the test score improves
+# as the groups get smaller, by more than the seeds differ, the noise does regularize here; if the arms can't be told
+# apart, the smaller batch helped by something else. Compute the running statistics of every arm again before each
+# evaluation, in the same way: with 16 groups they move 16 times in a step and would be noisier themselves. A control
+# that injects random numbers into the statistics of the whole batch, with the distribution a group of 16 would have,
+# tells noise from any other effect of grouping.
 
 # %% [markdown]
 # ## 5. Dropout
@@ -495,8 +521,8 @@ def dropout(x, p, training, rng):
 
     References
     ----------
-    Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), Section 4; scaled in training as in
-    torch.nn.Dropout.
+    Srivastava, Hinton, Krizhevsky, Sutskever & Salakhutdinov (2014), Section 4; scaled in training
+    as in torch.nn.Dropout.
     """
     ### BEGIN SOLUTION
     if not training:
@@ -510,24 +536,36 @@ def dropout(x, p, training, rng):
 check("dropout", dropout)
 
 # %% [markdown]
-# **See it.** A handwritten digit passes through your `dropout` with $p = 0.5$. *What you should see:* two versions with
-# different holes, each half black, where the pixels that are left are brighter than in the original, though most of them
-# look the same because the gray scale ends there. On the right the mean of 500 versions: the original again, hardly
-# grainy, with the same brightness. That is what the division by $1 - p$ is for.
+# **See it.** A handwritten digit passes through your `dropout` with $p = 0.5$. Dropped pixels are red (black ones, too,
+# to which nothing happens). The gray scale goes up to 2, so that doubled values have room. *What you should see:* two
+# versions with different holes, about half of all pixels, and what is left twice as bright as in the original.
+# On the right the mean of 500 versions: the original again, hardly grainy, with the same brightness. That is what the
+# division by $1 - p$ is for.
 
 # %%
 rng = np.random.default_rng(5)
 image = digits.x_train[2:3].astype(float)
+
+
+def holes(image):
+    """The image after dropout, NaN where a pixel was dropped."""
+    light = image + 1e-6  # so that a dropped pixel, 0, differs from a black one that was kept
+    dropped = dropout(light, 0.5, True, rng)
+    return np.where(dropped == 0, np.nan, dropped)
+
+
 many = np.mean([dropout(image, 0.5, True, rng) for _ in range(500)], axis=0)
 pictures = {
     "original": image,
-    "dropped": dropout(image, 0.5, True, rng),
-    "dropped again": dropout(image, 0.5, True, rng),
+    "dropped": holes(image),
+    "dropped again": holes(image),
     "mean of 500": many,
 }
+gray = plt.get_cmap("gray").copy()
+gray.set_bad("firebrick")
 fig, axes = plt.subplots(1, 4, figsize=(6.4, 2), layout="constrained")
 for ax, (title, values) in zip(axes, pictures.items(), strict=True):
-    ax.imshow(np.reshape(values, (8, 8)), cmap="gray", vmin=0, vmax=1)
+    ax.imshow(np.reshape(values, (8, 8)), cmap=gray, vmin=0, vmax=2)
     ax.set_title(title, fontsize=11)
     ax.set_axis_off()
 plt.show()
@@ -540,11 +578,11 @@ plt.show()
 # Dropout keeps the mean and changes the variance. That matters where BN comes next, because BN stores a variance in
 # training and divides by it in evaluation, when dropout is off (Li et al., 2019).
 #
-# Inputs $h$ of shape $(n, D)$ pass through dropout, then through a linear layer with weights $W$ of shape $(D, K)$, then
-# into BN. In evaluation BN sees $z = h W$, and the neuron $k$ has a variance over the $n$ examples:
+# Inputs $h$ of shape $(n, D)$ pass through dropout, then through a linear layer with weights $W$ of shape $(D, K)$,
+# then into BN. In evaluation BN sees $z = h W$, and the neuron $k$ has a variance over the $n$ examples:
 #
 # $$
-# \text{eval\_var}_k = \operatorname{var}(z_k), \qquad z_k = \sum_j h_j W_{jk} .
+# v^{\text{eval}}_k = \operatorname{var}(z_k), \qquad z_k = \sum_j h_j W_{jk} .
 # $$
 #
 # In training it sees $\tilde{z} = \tilde{h} W$. Its variance is taken over the examples *and* the masks. The masks are
@@ -552,15 +590,16 @@ plt.show()
 #
 # - For a fixed value $h$, what is the variance of $\tilde{h}$ over the masks? ($\tilde{h}$ is $0$ or $h / (1 - p)$, and
 #   its mean is $h$.)
-# - Multiply by what a weight does to a variance, sum over the inputs of the neuron, and take the mean over the examples.
-# - $\text{train\_var}_k = \operatorname{var}(z_k)$ plus this (the law of total variance).
+# - Multiply by what a weight does to a variance, sum over the inputs of the neuron, and take the mean over the
+#   examples.
+# - The variance in training, $v^{\text{train}}_k$, is $\operatorname{var}(z_k)$ plus this (the law of total variance).
 #
 # The formula is exact. Don't forget that $h$ may have a mean: behind a ReLU it has.
 #
 # <details><summary>Hint 1: a question</summary>
 #
-# A value $h = 3$ is either dropped or doubled, with probability one half each. What are the mean and the variance of the
-# result? What are they for $h = 0$?
+# A value $h = 3$ is either dropped or doubled, with probability one half each. What are the mean and the variance of
+# the result? What are they for $h = 0$?
 #
 # </details>
 #
@@ -576,8 +615,8 @@ plt.show()
 #
 # 1. `eval_var`: variance of `h @ weight` over axis 0. The inputs needn't be independent of each other, so don't add up
 #    variances here.
-# 2. $\text{train\_var}_k = \text{eval\_var}_k + \frac{p}{1 - p} \sum_j \operatorname{E}[h_j^2] \, W_{jk}^2$. The sum is
-#    a matrix product of the mean squares, shape $(D,)$, and the squared weights, shape $(D, K)$.
+# 2. `train_var`: $v^{\text{train}}_k = v^{\text{eval}}_k + \frac{p}{1 - p} \sum_j \operatorname{E}[h_j^2] \, W_{jk}^2$.
+#    The sum is a matrix product of the mean squares, shape $(D,)$, and the squared weights, shape $(D, K)$.
 #
 # </details>
 
@@ -624,7 +663,8 @@ check("variance_shift", variance_shift)
 
 # %%
 rng = np.random.default_rng(6)
-h = np.maximum(0, (digits.x_train[:400] - digits.x_train.mean(axis=0)) @ rng.normal(size=(64, 32)) / 8)
+images = digits.x_train[:400] - digits.x_train.mean(axis=0)
+h = np.maximum(0, images @ rng.normal(size=(64, 32)) / 8)
 weight = rng.normal(size=(32, 40)) / 4
 ps = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
 left = []  # of the variance, for each p and neuron
@@ -635,7 +675,8 @@ for p in ps:
 yours = [np.median(np.divide(*variance_shift(h, weight, p)[::-1])) for p in ps]
 
 fig, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-ax.plot(np.repeat(ps, 40), np.ravel(left), ".", color="C0", alpha=0.35, label="measured, each neuron")
+places = np.repeat(ps, 40)
+ax.plot(places, np.ravel(left), ".", color="C0", alpha=0.35, label="measured, each neuron")
 ax.plot(ps, yours, "-", color="C1", linewidth=2, label="yours, the median neuron")
 ax.plot(ps, 1 - ps, "--", color="gray", label="1 - p")
 ax.set(xlabel="p", ylabel="variance: evaluation / training", ylim=(0, 1))
@@ -678,8 +719,8 @@ plt.show()
 #
 # <details><summary>Hint 3: an outline</summary>
 #
-# Take the loss of the given list once. For each index, make a *new list* in which the array at that index is replaced by
-# twice the array, and take the loss again. Append whether the two differ by less than $10^{-6}$ times the first.
+# Take the loss of the given list once. For each index, make a *new list* in which the array at that index is replaced
+# by twice the array, and take the loss again. Append whether the two differ by less than $10^{-6}$ times the first.
 # `math.isclose(a, b, rel_tol=1e-6)` compares so.
 #
 # </details>
@@ -699,7 +740,8 @@ def scale_invariant(loss, parameters):
     Returns
     -------
     invariant : list of bool
-        One for each array: whether multiplying it alone by a positive number leaves the loss the same.
+        One for each array: whether multiplying it alone by a positive number leaves the loss as
+        it is.
 
     References
     ----------
@@ -719,18 +761,24 @@ def scale_invariant(loss, parameters):
 check("scale_invariant", scale_invariant)
 
 # %% [markdown]
-# **See it.** Two networks with BN. Each line is the loss when one of the arrays is multiplied by the factor on the axis;
-# solid where your function says scale invariant, dashed where it doesn't. *What you should see:* solid lines are flat
-# (drawn a little apart, so that none hides another).
-# On the left, with one hidden layer, weights are flat, and $\gamma$, $\beta$ and the output weights aren't. On the
-# right are two hidden layers without $\beta$. Both weights are flat and, perhaps to your surprise, the $\gamma$ of the
-# first BN is flat, too: a second BN comes after it, and nothing in between minds the size.
+# **See it.** Two networks with BN. Each line is the loss when one of the arrays is multiplied by the factor on the
+# axis; solid where your function says scale invariant, dashed where it doesn't. *What you should see:* solid lines are
+# flat, at the height 1. (Where several are, the first is the thickest, so that none hides another.) On the left, with
+# one hidden layer, weights are flat, and $\gamma$, $\beta$ and the output weights aren't. On the right are two hidden
+# layers without $\beta$, both with ReLU. Both weights are flat and, perhaps to your surprise, the $\gamma$ of the first
+# BN is flat, too: a second BN comes after it, and what lies in between passes the size on. A linear layer does, and so
+# does ReLU, since $\operatorname{ReLU}(a z) = a \operatorname{ReLU}(z)$ for $a > 0$. With tanh in its place, $\gamma$
+# would have a size.
 
 # %%
 rng = np.random.default_rng(7)
 factors = np.geomspace(0.2, 5, 25)
 networks = {
-    "one hidden layer": (layer_and_output, ("weights", "gamma", "beta", "output"), ((6, 8), (8,), (8,), (8, 3))),
+    "one hidden layer": (
+        layer_and_output,
+        ("weights", "gamma", "beta", "output"),
+        ((6, 8), (8,), (8,), (8, 3)),
+    ),
     "two hidden layers": (
         two_layers,
         ("weights 1", "gamma 1", "weights 2", "output"),
@@ -742,8 +790,9 @@ for ax, (title, (loss, names, shapes)) in zip(axes, networks.items(), strict=Tru
     parameters = [rng.normal(size=shape) for shape in shapes]
     for k, (name, flat) in enumerate(zip(names, scale_invariant(loss, parameters), strict=True)):
         losses = [loss([*parameters[:k], a * parameters[k], *parameters[k + 1 :]]) for a in factors]
-        losses = np.array(losses) / loss(parameters) + 0.08 * k * flat  # flat lines a little apart, to be seen
-        ax.semilogx(factors, losses, "-" if flat else "--", label=name)
+        losses = np.array(losses) / loss(parameters)
+        width = 7 - 2.5 * k if flat else 1.5  # flat lines lie on each other: the first is thickest
+        ax.semilogx(factors, losses, "-" if flat else "--", linewidth=width, label=name)
     ax.set(xlabel="factor", title=title, ylim=(0, 4))
     ax.set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
     ax.minorticks_off()
@@ -756,8 +805,8 @@ plt.show()
 #
 # *Difficulty* ●●●○○ · *20 minutes* · *12 points*
 #
-# Let $w$ be weights in which the loss is scale invariant, and $\lVert w \rVert$ their length. Two things follow (take the
-# derivative of $L(aw) = L(w)$ with respect to $a$, and with respect to $w$):
+# Let $w$ be weights in which the loss is scale invariant, and $\lVert w \rVert$ their length. Two things follow (take
+# the derivative of $L(aw) = L(w)$ with respect to $a$, and with respect to $w$):
 #
 # - The gradient is *perpendicular* to $w$: $\; w \cdot \nabla L(w) = 0$.
 # - The gradient of longer weights is shorter: $\; \nabla L(a w) = \frac{1}{a} \nabla L(w)$. So its length is
@@ -769,8 +818,8 @@ plt.show()
 # w \leftarrow (1 - \eta \lambda) \, w - \eta \, \nabla L(w) .
 # $$
 #
-# (It is $\lambda w$ that joins the gradient, hence the product $\eta \lambda$.) Follow the length of $w$ for a number of
-# steps, with $g$ held constant. Return
+# (It is $\lambda w$ that joins the gradient, hence the product $\eta \lambda$.) Follow the length of $w$ for a number
+# of steps, with $g$ held constant. Return
 #
 # - `lengths`: the length before the first step and after each step, $\text{steps} + 1$ numbers;
 # - `rates`: the *effective learning rate* $\eta / \lVert w \rVert^2$ at each of these lengths. It says how far a step
@@ -847,8 +896,7 @@ check("follow_length", follow_length)
 # weights as usual, of a third and of three times the length. On the left the length of its first layer, measured; the
 # dashed lines are yours, with the $g$ that was measured in the second half of the training. On the right the effective
 # learning rate. *What you should see:* all three lengths run together, and yours go with them to your resting length,
-# roughly, since the real $g$ changes from batch to batch. Decay doesn't make these weights small. It brings them to the
-# length at which decay and gradient balance, and so sets the learning rate that the network feels.
+# roughly, since the real $g$ changes from batch to batch. Keep the picture in mind for the next question.
 
 # %%
 lr, decay, steps = 0.3, 0.05, 300
@@ -861,18 +909,26 @@ def watch(step, gradients):
     pulls.append(gradients[0].flatten(1).norm(dim=1).numpy() * lengths[-1])
 
 
-fit(net, digits, [lr] * 3, steps=steps, batch_size=32, every=steps, weight_decay=decay, on_step=watch)
+options = {"batch_size": 32, "every": steps, "weight_decay": decay, "on_step": watch}
+fit(net, digits, [lr] * 3, steps=steps, **options)
 lengths, g = np.array(lengths), np.sqrt(np.mean(np.square(pulls[steps // 2 :])))
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4), layout="constrained")
+names = ("a third", "as usual", "three times")
 for k, start in enumerate(lengths[0]):
     predicted, rates, resting = follow_length(float(start), float(g), lr, decay, steps - 1)
-    for ax, measured, yours in ((axes[0], lengths[:, k], predicted), (axes[1], lr / lengths[:, k] ** 2, rates)):
-        ax.semilogy(measured, color=f"C{k}", linewidth=1, label="measured" if k == 1 else None)
-        ax.semilogy(yours, "--", color=f"C{k}", label="yours" if k == 1 else None)
+    left, right = (lengths[:, k], predicted), (lr / lengths[:, k] ** 2, rates)
+    for ax, (measured, yours) in zip(axes, (left, right), strict=True):
+        ax.semilogy(measured, color=f"C{k}", linewidth=1, label=f"start: {names[k]}")
+        ax.semilogy(yours, "--", color=f"C{k}")
 axes[0].axhline(resting, color="black", linestyle=":", label="your resting length")
 axes[0].set(xlabel="step", ylabel="length of the first layer's weights")
 axes[1].set(xlabel="step", ylabel="effective learning rate")
-axes[0].legend()
+for ax, ticks in ((axes[0], (2, 5, 10, 20)), (axes[1], (0.001, 0.01, 0.1))):
+    ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    ax.minorticks_off()
+handles = axes[0].get_legend_handles_labels()
+title = "solid measured, dashed yours"
+fig.legend(*handles, title=title, fontsize=9, loc="outside lower center", ncols=4)
 plt.show()
 
 # %% [markdown]
@@ -883,18 +939,25 @@ plt.show()
 # "Weight decay keeps the weights small. Small weights make a simple function, and simple functions generalize. That is
 # why we use weight decay in our network, in which every linear layer but the last is followed by BN."
 #
-# Which step of this argument fails for the layers before BN, and why? What does weight decay do to these layers instead,
-# and what would happen to their effective learning rate without it? For which layer of this network does the argument
-# still make sense? (Replace the text of the next cell.)
+# Does it hold for the layers before BN? Answer in five to eight sentences. A full answer
+#
+# - goes through the argument and says which step or steps fail for the layers before BN, and why;
+# - says what weight decay does to these layers instead;
+# - says what would happen to their effective learning rate without it;
+# - names the layer of this network for which the argument still makes sense, and why.
+#
+# (Replace the text of the next cell.)
 
 # %% [markdown] nbgrader={"grade_id": "what_decay_does", "grade": true, "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}
-# The second step fails: before BN, small weights make no simpler function, since they make the very same function.
-# Whatever the length of such weights is, BN divides it out again, so the loss depends on their direction only.
+# Two steps fail. The first: before BN, decay doesn't simply make the weights small. It brings them to the length where
+# decay and gradient balance, which may be longer than the one they began with. The second, which matters more: before
+# BN, small weights make no simpler function, since they make the very same function. Whatever the length of such
+# weights is, BN divides it out again, so the loss depends on their direction only.
 #
 # Their length does set how far a step turns them: the effective learning rate is $\eta / \lVert w \rVert^2$. The
 # gradient is perpendicular to the weights, so without decay every step makes them longer and the effective rate falls
-# and falls. Decay makes them shorter, which raises the effective rate, until the two balance at a length that depends on
-# $\eta$, $\lambda$ and the gradient but not on the start. So before BN, decay controls a learning rate; if it helps
+# and falls. Decay makes them shorter, which raises the effective rate, until the two balance at a length that depends
+# on $\eta$, $\lambda$ and the gradient but not on the start. So before BN, decay controls a learning rate; if it helps
 # generalization, then through that.
 #
 # The last linear layer has no BN behind it. Its weights set the size of the logits, and there decay restricts what the
@@ -906,16 +969,17 @@ plt.show()
 # *Difficulty* ●●○○○ · *15 minutes* · *8 points*
 #
 # A method that prevents overfitting would keep a network from learning what can't be learned. The test: replace some
-# labels by wrong ones (Zhang et al., 2017, replaced all), train, and look at whether the network learned the wrong ones,
-# too. To know what it did, you must know precisely which labels are wrong.
+# labels by wrong ones (Zhang et al., 2017, replaced all), train, and look at whether the network learned the wrong
+# ones, too. To know what it did, you must know precisely which labels are wrong.
 #
 # Replace exactly `round(share * len(y))` labels. Which ones is random, every choice equally likely. Each of them gets a
-# label that *differs* from its own, every other class equally likely. Return the new labels, and for each example
-# whether its label was replaced.
+# label that *differs* from its own, every other class equally likely. Return the new labels, which stay integers, and
+# for each example whether its label was replaced, as `True` or `False`.
 #
 # <details><summary>Hint 1: a question</summary>
 #
-# Draw one of 10 classes for an example, and it keeps its label in one of 10 cases. How can you draw from the other nine?
+# Draw one of 10 classes for an example, and it keeps its label in one of 10 cases. How can you draw from the other
+# nine?
 #
 # </details>
 #
@@ -958,8 +1022,8 @@ def corrupt_labels(y, classes, share, rng):
 
     References
     ----------
-    Zhang, Bengio, Hardt, Recht & Vinyals (2017), Section 2.1. (They draw from all classes, so that some "random" labels
-    are right.)
+    Zhang, Bengio, Hardt, Recht & Vinyals (2017), Section 2.1. (They draw from all classes, so that
+    some "random" labels are right.)
     """
     ### BEGIN SOLUTION
     count = round(share * len(y))
@@ -977,16 +1041,17 @@ check("corrupt_labels", corrupt_labels)
 # %% [markdown]
 # **See it.** A small network learns 300 digits, 40% of them with wrong labels by your function, without BN and with it.
 # The lines say how often it answers with the label it was given, for clean and for corrupted labels apart; the dotted
-# line is its accuracy on new digits with true labels. *What you should see:* early on it gets the clean labels right and
-# the wrong ones not, and it is at its best on new digits. Then it learns the wrong ones by heart, up to all or nearly all
-# of them, and gets worse on new digits. With BN it does just the same. Nothing is prevented. (One seed and one learning
-# rate: this is a demonstration. The book's chapter has the experiment.)
+# line is its accuracy on new digits with true labels. *What you should see:* early on it gets the clean labels right
+# and the wrong ones not, and it is at its best on new digits. Then it learns the wrong ones by heart, up to all or
+# nearly all of them, and gets worse on new digits. With BN it does just the same. Nothing is prevented. (One seed and
+# one learning rate: this is a demonstration. The book's chapter has the experiment.)
 
 # %%
 labels, corrupted = corrupt_labels(digits.y_train[:300], 10, 0.4, np.random.default_rng(8))
 few = digits.x_train[:300]
 mean, std = few.mean(axis=0), few.std(axis=0) + 0.1
-noisy = digits._replace(x_train=(few - mean) / std, y_train=labels, x_test=(digits.x_test - mean) / std)
+few, new = (few - mean) / std, (digits.x_test - mean) / std
+noisy = digits._replace(x_train=few, y_train=labels, x_test=new)
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.4), sharey=True, layout="constrained")
 for ax, norm, title in ((axes[0], None, "without BN"), (axes[1], BatchNorm(), "with BN")):
     net = Ensemble([64, 64, 64, 10], [0], norm=norm)
@@ -1021,11 +1086,11 @@ plt.show()
 #
 # An arm was trained at $R$ learning rates with $S$ seeds each and evaluated $T$ times along the way. `validation` and
 # `test` have the shape $(R, S, T)$. Find the learning rate and the moment whose validation loss, *averaged over the
-# seeds*, is the lowest. They are common to all seeds, as in a recipe that you would publish. Return both as indices, and
-# the test losses of the $S$ seeds there.
+# seeds*, is the lowest. They are common to all seeds, as in a recipe that you would publish. Return both as indices,
+# and the test losses of the $S$ seeds there.
 #
 # A training that diverged has NaN from then on. A learning rate at which *any* seed is NaN at a moment can't be chosen
-# at that moment.
+# at that moment. Before it, the rate can: an arm that stops in time never gets there.
 #
 # <details><summary>Hint 1: a question</summary>
 #
@@ -1035,8 +1100,8 @@ plt.show()
 #
 # <details><summary>Hint 2: NaN</summary>
 #
-# A mean over seeds with a NaN among them is NaN, which is what you want here. But `np.argmin` takes NaN for the smallest
-# number. `np.nanargmin` doesn't.
+# A mean over seeds with a NaN among them is NaN, which is what you want here. But `np.argmin` takes NaN for the
+# smallest number. `np.nanargmin` doesn't.
 #
 # </details>
 #
@@ -1051,18 +1116,19 @@ plt.show()
 
 # %% nbgrader={"grade_id": "honest_score-solution", "grade": false, "locked": false, "schema_version": 3, "solution": true, "task": false}
 def honest_score(validation, test):
-    """Choose a learning rate and a moment to stop by validation losses, and report the test losses there.
+    """Choose a learning rate and a moment to stop by validation; report the test losses there.
 
     Parameters
     ----------
     validation, test : ndarray of shape (R, S, T)
-        Losses at R learning rates, for S seeds, at T moments; NaN where a training had diverged. Must not be changed.
-        At least one pair of a rate and a moment has no NaN.
+        Losses at R learning rates, for S seeds, at T moments; NaN where a training had diverged.
+        Must not be changed. At least one pair of a rate and a moment has no NaN.
 
     Returns
     -------
     rate, stop : int
-        Indices of the learning rate (0 to R - 1) and the moment (0 to T - 1) with the lowest mean validation loss.
+        Indices of the learning rate (0 to R - 1) and the moment (0 to T - 1) with the lowest mean
+        validation loss.
     score : ndarray of shape (S,)
         Test losses there, one for each seed.
     """
@@ -1091,7 +1157,8 @@ for _ in range(400):
     lucky.append(test.mean(axis=1).min())
 fig, ax = plt.subplots(figsize=(6.4, 3.2), layout="constrained")
 bins = np.linspace(0.82, 1.16, 60)
-for values, label, color in ((lucky, "chosen by the test loss", "C1"), (honest, "yours, by validation", "C0")):
+for label, values in (("chosen by the test loss", lucky), ("yours, by validation", honest)):
+    color = "C1" if values is lucky else "C0"
     ax.hist(values, bins=bins, alpha=0.7, color=color, label=label)
     ax.axvline(np.mean(values), color=color)
 ax.set(xlabel="reported test loss (true: 1)", ylabel="studies")
@@ -1101,9 +1168,10 @@ plt.show()
 # %% [markdown]
 # ## What you learned
 #
-# - The mean of a batch is off by $\sigma / \sqrt{m}$, the variance by about $\sigma^2 \sqrt{(\kappa - 1)/m}$. An example
-#   sees this as noise, different in every batch. In a batch of 2 nothing but a sign is left of it.
-# - Ghost batches change the noise of the statistics alone. Changing the batch size changes several things at once.
+# - The mean of a batch is off by $\sigma / \sqrt{m}$, the variance by about $\sigma^2 \sqrt{(\kappa - 1)/m}$. An
+#   example sees this as noise, different in every batch. In a batch of 2 nothing but a sign is left of it.
+# - Ghost batches change the noise of the statistics and leave the gradient's batch and the number of steps alone.
+#   (Running statistics feel them, too: compute those again.) Changing the batch size changes several things at once.
 # - Dropout keeps the mean and adds variance, $\frac{p}{1 - p} \operatorname{E}[h^2]$ per value. A BN behind it stores
 #   that variance and is wrong in evaluation. So put dropout behind the last BN, or compute the statistics again with
 #   dropout off.
@@ -1114,8 +1182,8 @@ plt.show()
 #
 # ## Going further (not graded)
 #
-# - In a convolutional layer $m = N H W$ counts values that resemble their neighbors. Measure the noise of the mean for a
-#   few filters: how many *independent* values would be as noisy?
+# - In a convolutional layer $m = N H W$ counts values that resemble their neighbors. Measure the noise of the mean for
+#   a few filters: how many *independent* values would be as noisy?
 # - The formula for the noise of the variance is for large $m$. The exact one is in
 #   `bnlab.experiments.batch_noise.noise_theory`. From which $m$ on does the difference fall below 1%?
 # - Repair a variance shift: train a network with dropout before BN, compute the running statistics again with dropout

@@ -1,0 +1,24 @@
+"""Takes mean and variance over all numbers of a group."""
+
+QUESTION = "ghost_batch_norm"
+LOSES = {
+    "y in training, with a smaller last group",
+    "y in training, groups of equal size",
+    "running statistics after training",
+    "one group for all where ghost_size is large",
+}
+SAYS = "axis=0 is forgotten"
+
+
+def ghost_batch_norm(x, gamma, beta, running_mean, running_var, ghost_size, training, momentum, eps):
+    if not training:
+        return gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta, running_mean, running_var
+
+    pieces = []
+    for start in range(0, len(x), ghost_size):
+        group = x[start : start + ghost_size]
+        mean, var = group.mean(), group.var()
+        pieces.append(gamma * (group - mean) / np.sqrt(var + eps) + beta)
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var = (1 - momentum) * running_var + momentum * var * len(group) / (len(group) - 1)
+    return np.concatenate(pieces), running_mean, running_var
