@@ -5,10 +5,12 @@ come from a second copy of each network, computed here in plain torch, mostly in
 value that the hint explains.
 """
 
+import contextlib
 import copy
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -141,47 +143,56 @@ KINDS = {
 
 def network(kind, seed, dtype="float64", offset=0.0):
     """A network in evaluation mode whose numbers are none of 0 and 1; `offset` is added to the convolutions' biases."""
-    generator = torch.Generator().manual_seed(seed)
-    model = KINDS[kind]().double()
-    for module in model.modules():
-        fill(module, generator)
-        if isinstance(module, nn.Conv2d) and module.bias is not None:
-            module.bias.data += offset
-    return model.to(getattr(torch, dtype)).eval()
+    return fill(KINDS[kind]().to(getattr(torch, dtype)).eval(), seed, offset)
+
+
+@cache
+def _frame(kind, dtype):
+    return KINDS[kind]().to(getattr(torch, dtype)).eval()
+
+
+def reference(kind, seed, dtype="float64", offset=0.0):
+    """The same network to compare with: one object per kind, which is filled anew. Nothing here changes it."""
+    return fill(_frame(kind, dtype), seed, offset)
 
 
 def convolution(seed, settings):
     """A convolution, float64, with or without bias."""
-    return fill(nn.Conv2d(**settings).double(), torch.Generator().manual_seed(seed)).eval()
+    return fill(nn.Conv2d(**settings, dtype=torch.float64), seed).eval()
 
 
 def norm(seed, channels, eps):
     """A BN layer in evaluation mode that has been trained, float64."""
-    return fill(nn.BatchNorm2d(channels, eps=eps).double(), torch.Generator().manual_seed(seed)).eval()
+    return fill(nn.BatchNorm2d(channels, eps=eps, dtype=torch.float64), seed).eval()
 
 
 @torch.no_grad()
-def fill(module, generator):
-    """Draw a layer's numbers: the channels' outputs have variances well above and below 1."""
+def fill(model, seed, offset=0.0):
+    """Draw a network's numbers: the channels' outputs have variances well above and below 1."""
+    rng = np.random.default_rng(seed)
 
-    def normal(tensor, std, away=0.0):
-        drawn = std * torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        tensor.copy_(drawn + away * drawn.sign())
+    def normal(shape, std, away=0.0):
+        drawn = std * rng.standard_normal(tuple(shape))
+        return drawn + away * np.sign(drawn)
 
-    if isinstance(module, nn.Conv2d | nn.Linear):
-        scale = torch.empty(len(module.weight), *[1] * (module.weight.dim() - 1), dtype=torch.float64)
-        scale.uniform_(0.5, 3, generator=generator)
-        normal(module.weight, (2 / module.weight[0].numel()) ** 0.5)
-        module.weight.mul_(scale)
-        if module.bias is not None:
-            normal(module.bias, 0.7, away=0.3)
-    if isinstance(module, nn.BatchNorm2d):
-        normal(module.weight, 0.5, away=0.8)
-        normal(module.bias, 0.5, away=0.5)
-        normal(module.running_mean, 1.0, away=0.5)
-        module.running_var.uniform_(2, 6, generator=generator)
-        module.num_batches_tracked.fill_(7)
-    return module
+    def put(tensor, values):
+        tensor.copy_(torch.from_numpy(values))
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            shape = tuple(module.weight.shape)
+            scale = rng.uniform(0.5, 3, (shape[0], *[1] * (len(shape) - 1)))
+            put(module.weight, scale * normal(shape, (2 / np.prod(shape[1:])) ** 0.5))
+            if module.bias is not None:
+                put(module.bias, normal(shape[:1], 0.7, away=0.3) + offset * isinstance(module, nn.Conv2d))
+        if isinstance(module, nn.BatchNorm2d):
+            shape = module.weight.shape
+            put(module.weight, normal(shape, 0.5, away=0.8))
+            put(module.bias, normal(shape, 0.5, away=0.5))
+            put(module.running_mean, normal(shape, 1.0, away=0.5))
+            put(module.running_var, rng.uniform(2, 6, tuple(shape)))
+            module.num_batches_tracked.fill_(7)
+    return model
 
 
 def images(rng, n):
@@ -238,25 +249,35 @@ class Look:
 class Norms:
     """The BN layers of a network in the order in which they run on x: what each gets, and its statistics.
 
-    A copy runs, in evaluation mode and with a gamma and a beta that undo each layer, so that a slip in those doesn't
-    show in what the layers behind it get.
+    Meanwhile the network is in evaluation mode and each layer passes its input on, so that a slip in a gamma or a beta
+    doesn't show in what the layers behind it get.
     """
 
     def __init__(self, model, x):
         self.inputs, self.statistics = [], []
 
-        def note(layer, inputs):
+        def note(layer, inputs, output):
             self.inputs.append(inputs[0])
             self.statistics.append((layer.running_mean.clone(), layer.running_var.clone()))
+            return inputs[0]
 
-        run = copy.deepcopy(model).eval()
-        with torch.no_grad():
-            for module in run.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.weight.copy_((module.running_var + module.eps).sqrt())
-                    module.bias.copy_(module.running_mean)
-                    module.register_forward_pre_hook(note)
-            run(x)
+        modes = [(module, module.training) for module in model.modules()]
+        layers = [module for module, _ in modes if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        with torch.no_grad(), hooked(layers, note):
+            model.eval()(x)
+        for module, training in modes:
+            module.training = training
+
+
+@contextlib.contextmanager
+def hooked(modules, hook):
+    """Let a forward hook run with each of the modules."""
+    handles = [module.register_forward_hook(hook) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def shares_parameters(model, other):
@@ -335,12 +356,9 @@ def outputs_of(model, batches):
         seen[module][0].append(inputs[0])
         seen[module][1].append(output)
 
-    run = copy.deepcopy(model)
-    for module in run.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(note)
-    for batch in batches:
-        run(batch)
+    with hooked([module for module in model.modules() if isinstance(module, nn.Conv2d)], note):
+        for batch in batches:
+            model(batch)
     return list(seen.values())
 
 
@@ -457,7 +475,7 @@ def names_agree(given, expected, model):
 def _(student, rng):
     seed = a_seed(rng)
     names = student(given_network(student, "flat", seed), images(rng, 2))
-    names_agree(names, ["0", "2", "5"], network("flat", seed))
+    names_agree(names, ["0", "2", "5"], reference("flat", seed))
 
 
 @conv_layers.part("modules inside modules", weight=2)
@@ -465,14 +483,14 @@ def _(student, rng):
     seed = a_seed(rng)
     names = student(given_network(student, "nested", seed), images(rng, 2))
     expected = ["stem", "body.left.1.first", "body.left.1.second", "body.right"]
-    names_agree(names, expected, network("nested", seed))
+    names_agree(names, expected, reference("nested", seed))
 
 
 @conv_layers.part("the order in which they run", weight=3)
 def _(student, rng):
     seed = a_seed(rng)
     names = student(given_network(student, "crossed", seed), images(rng, 2))
-    names_agree(names, ["first", "middle.first", "middle.second", "last"], network("crossed", seed))
+    names_agree(names, ["first", "middle.first", "middle.second", "last"], reference("crossed", seed))
 
 
 @conv_layers.part("leaves the network as it was", weight=2, counts_alone=False)
@@ -598,14 +616,14 @@ def moments_agree(given, model, names, batches, tolerance=NEAR, hint=""):
 def _(student, rng):
     seed, batches = a_seed(rng), [images(rng, 5)]
     given = student(given_network(student, "flat", seed), NAMES, batches)
-    moments_agree(given, network("flat", seed), NAMES, batches)
+    moments_agree(given, reference("flat", seed), NAMES, batches)
 
 
 @output_moments.part("several batches of different sizes", weight=5)
 def _(student, rng):
     seed, batches = a_seed(rng), unequal(rng)
     given = student(given_network(student, "flat", seed), NAMES, batches)
-    moments_agree(given, network("flat", seed), NAMES, batches)
+    moments_agree(given, reference("flat", seed), NAMES, batches)
 
 
 @output_moments.part("outputs around ten thousand, in float32", weight=2)
@@ -617,7 +635,7 @@ def _(student, rng):
         "Rounding. The squares are near 1e8 here and float32 keeps 7 digits of them, which leaves nothing of a "
         "variance near 1. Merge means and variances (question 2), or sum in float64."
     )
-    moments_agree(given, network(*arguments), ["0"], batches, tolerance=0.02, hint=hint)
+    moments_agree(given, reference(*arguments), ["0"], batches, tolerance=0.02, hint=hint)
 
 
 @output_moments.part("in evaluation mode", weight=2)
@@ -627,7 +645,7 @@ def _(student, rng):
     model.call("train")
     given = student(model, ["3"], batches)
     hint = "The network came in training mode, with dropout on. Call model.eval() before you measure."
-    moments_agree(given, network("dropout", seed), ["3"], batches, hint=hint)
+    moments_agree(given, reference("dropout", seed), ["3"], batches, hint=hint)
 
 
 @output_moments.part("one batch at a time, without gradients", weight=1, counts_alone=False)
@@ -815,11 +833,8 @@ def inserted(model, batches, gamma, beta, eps):
 def in_running_order(model, x):
     order = []
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
-    handles = [m.register_forward_hook(lambda m, i, o: order.append(m)) for m in layers]
-    with torch.no_grad():
+    with torch.no_grad(), hooked(layers, lambda m, i, o: order.append(m)):
         model(x)
-    for handle in handles:
-        handle.remove()
     return order
 
 
@@ -863,7 +878,7 @@ def outputs_agree(student, kind, rng, eps):
     seed, batches = a_seed(rng), unequal(rng)
     new = inserted_network(student, given_network(student, kind, seed), batches, eps)
     new.call("eval")
-    x, model = images(rng, 6), network(kind, seed)
+    x, model = images(rng, 6), reference(kind, seed)
     norms = student.make("checks:Norms", new, x)
     count = len(outputs_of(model, [x]))
     found = len(norms.get("inputs"))
@@ -891,7 +906,7 @@ def _(student, rng):
     new = inserted_network(student, given_network(student, "flat", seed), batches, 1e-5)
     new.call("eval")
     given = student.make("checks:Norms", new, x).get("inputs")
-    pairs = outputs_of(network("flat", seed), [x])
+    pairs = outputs_of(reference("flat", seed), [x])
     if len(given) == len(pairs) and all(same(z, b[0]) for z, (_, b) in zip(given, pairs, strict=True)):
         return
     hint = "Put nn.Sequential(conv, bn) into the convolution's place, and do it for every convolution of the network."
@@ -921,7 +936,7 @@ def _(student, rng):
     new = inserted_network(student, given_network(student, "flat", seed), batches, 1e-5)
     new.call("eval")
     found = student.make("checks:Norms", new, batches[0]).get("statistics")
-    seen = outputs_of(network("flat", seed), batches)
+    seen = outputs_of(reference("flat", seed), batches)
     holds(len(found) == len(seen), f"new has {len(found)} BN layers that run, expected {len(seen)}.")
     fresh = "It is still what a new layer has: copy the statistics into the running buffers."
     for number, ((mean, var), pair) in enumerate(zip(found, seen, strict=True), start=1):
@@ -1022,39 +1037,45 @@ def scale_mistakes(bn):
 def weights_agree(folded, conv, bn):
     s = (bn.weight / (bn.running_var + bn.eps).sqrt()).detach()
     w = conv.weight.detach()
-    mistakes = {"The weights are the old ones: multiply them by s.": w}
-    mistakes |= {text: w * wrong[:, None, None, None] for text, wrong in scale_mistakes(bn).items()}
-    if w.shape[0] == w.shape[1]:
-        mistakes["s went along the input channels, axis 1. It belongs to the output channels, axis 0."] = (
-            w * s[None, :, None, None]
-        )
-    agree("folded.weight", folded.get("weight"), w * s[:, None, None, None], mistakes=mistakes, tolerance=NEAR)
+
+    def mistakes():
+        wrong = {"The weights are the old ones: multiply them by s.": w}
+        wrong |= {text: w * slip[:, None, None, None] for text, slip in scale_mistakes(bn).items()}
+        if w.shape[0] == w.shape[1]:
+            wrong["s went along the input channels, axis 1. It belongs to the output channels, axis 0."] = (
+                w * s[None, :, None, None]
+            )
+        return wrong
+
+    compare("folded.weight", folded.get("weight"), w * s[:, None, None, None], mistakes, tolerance=NEAR)
 
 
 def bias_agrees(folded, conv, bn, note=""):
     mean, beta = bn.running_mean, bn.bias.detach()
     s = (bn.weight / (bn.running_var + bn.eps).sqrt()).detach()
     b = torch.zeros_like(s) if conv.bias is None else conv.bias.detach()
-    mistakes = {
-        "The bias is the old one: it becomes s * b + t.": b,
-        "s * b is missing: the convolution's own bias goes through BN, too.": beta - s * mean,
-        "The convolution's bias is added as it is. It goes through BN: multiply it by s.": b + beta - s * mean,
-        "The mean is missing: t = beta - s * running_mean.": s * b + beta,
-        "beta is missing: t = beta - s * running_mean.": s * (b - mean),
-        "t adds s * running_mean. BN subtracts the mean.": s * (b + mean) + beta,
-        "The mean is subtracted as it is. It is divided by the standard deviation, too: t = beta - s * running_mean.": (
-            s * b + beta - mean
-        ),
-        "beta is multiplied by s. It is added after everything else.": s * (b - mean + beta),
-    }
-    mistakes |= {text: wrong * (b - mean) + beta for text, wrong in scale_mistakes(bn).items()}
+
+    def mistakes():
+        slips = {
+            "The bias is the old one: it becomes s * b + t.": b,
+            "s * b is missing: the convolution's own bias goes through BN, too.": beta - s * mean,
+            "The convolution's bias is added as it is. It goes through BN: multiply it by s.": b + beta - s * mean,
+            "The mean is missing: t = beta - s * running_mean.": s * b + beta,
+            "beta is missing: t = beta - s * running_mean.": s * (b - mean),
+            "t adds s * running_mean. BN subtracts the mean.": s * (b + mean) + beta,
+            "The mean is subtracted as it is. It is divided by the standard deviation, too: "
+            "t = beta - s * running_mean.": s * b + beta - mean,
+            "beta is multiplied by s. It is added after everything else.": s * (b - mean + beta),
+        }
+        return slips | {text: wrong * (b - mean) + beta for text, wrong in scale_mistakes(bn).items()}
+
     given = folded.get("bias")
     holds(
         given is not None,
         "folded.bias is None.",
         "Where would t go? A convolution without bias gets one: folded.bias = nn.Parameter(t).",
     )
-    agree("folded.bias", given, s * (b - mean) + beta, mistakes=mistakes, tolerance=NEAR, hint=note)
+    compare("folded.bias", given, s * (b - mean) + beta, mistakes, tolerance=NEAR, hint=note)
 
 
 @fold_pair.part("the weights", weight=3)
@@ -1098,11 +1119,13 @@ def _(student, rng):
         if y.shape == expected.shape:
             # a slip in t alone has its own parts: compare without the channels' means
             y, expected = (v - v.mean((0, 2, 3), keepdim=True) for v in (y, expected))
-        mistakes = {
-            text: wrong[:, None, None] * (z - z.mean((0, 2, 3), keepdim=True))
-            for text, wrong in scale_mistakes(bn).items()
-        }
-        agree("folded(x), less its mean", y, expected, mistakes=mistakes, tolerance=NEAR, hint=hint)
+        slips = partial(spread_mistakes, z, bn)
+        compare("folded(x), less its mean", y, expected, slips, tolerance=NEAR, hint=hint)
+
+
+def spread_mistakes(z, bn):
+    centered = z - z.mean((0, 2, 3), keepdim=True)
+    return {text: wrong[:, None, None] * centered for text, wrong in scale_mistakes(bn).items()}
 
 
 @fold_pair.part("eps inside the square root", weight=1)
@@ -1155,7 +1178,7 @@ OWN_FOLD = "If you call your fold_pair here, make its checks pass first. Else co
 def _(student, rng):
     seed = a_seed(rng)
     folded, layers = folded_network(student, "flat with BN", seed)
-    folded_outputs_agree(folded, network("flat with BN", seed), images(rng, 3), OWN_FOLD)
+    folded_outputs_agree(folded, reference("flat with BN", seed), images(rng, 3), OWN_FOLD)
     holds("BatchNorm2d" not in layers.values() or layers.get("1") != "BatchNorm2d", "no BN layer is folded.")
 
 
@@ -1163,7 +1186,7 @@ def _(student, rng):
 def _(student, rng):
     seed = a_seed(rng)
     _, layers = folded_network(student, "flat with BN", seed)
-    old = {name: type(module).__name__ for name, module in network("flat with BN", seed).named_modules()}
+    old = {name: type(module).__name__ for name, module in reference("flat with BN", seed).named_modules()}
     left = [name for name, kind in layers.items() if kind == "BatchNorm2d"]
     holds(not left, f"folded still has the BN layers {left}.", "Look at every pair of neighbors in the Sequential.")
     expected = {name: "Identity" if kind == "BatchNorm2d" else kind for name, kind in old.items()}
@@ -1185,7 +1208,7 @@ def _(student, rng):
             "Fold only where the layer directly before it is an nn.Conv2d.",
         )
     hint = f"Here BN stands at the beginning, behind a convolution, and behind ReLUs. {OWN_FOLD}"
-    folded_outputs_agree(folded, network("BN here and there", seed), images(rng, 3), hint)
+    folded_outputs_agree(folded, reference("BN here and there", seed), images(rng, 3), hint)
     holds(layers.get("2") == "Identity", "the BN layer 2, directly behind a convolution, is still there.")
 
 
@@ -1199,7 +1222,7 @@ def _(student, rng):
         f"folded still has the BN layers {left}.",
         "Go through model.modules(): it finds the Sequentials at any depth.",
     )
-    folded_outputs_agree(folded, network("nested with BN", seed), images(rng, 3), OWN_FOLD)
+    folded_outputs_agree(folded, reference("nested with BN", seed), images(rng, 3), OWN_FOLD)
 
 
 @fold_batch_norm.part("leaves the old network as it was", weight=1, counts_alone=False)
@@ -1248,7 +1271,7 @@ def recalibrated(student, kind, rng):
     model = given_network(student, kind, seed)
     network_of(student, student(model, batches))
     found = student.make("checks:Norms", model, batches[0]).get("statistics")
-    return found, network(kind, seed), batches
+    return found, reference(kind, seed), batches
 
 
 def statistics_agree(found, model, batches, number, hint=""):
@@ -1380,7 +1403,7 @@ def tuned(student, rng, kind, frozen, count=2):
         losses = [float(loss) if isinstance(loss, torch.Tensor) and loss.numel() == 1 else loss for loss in losses]
     elif isinstance(losses, torch.Tensor):
         losses = losses.numpy()
-    return losses, model, network(kind, seed), batches
+    return losses, model, reference(kind, seed), batches
 
 
 def losses_agree(losses, model, batches, frozen):
