@@ -64,7 +64,7 @@ class InKernel:
         return self._run(lambda: reduce(getattr, name.split("."), self._objects[handle.number]), (), {})
 
     def make(self, what: Named, args: tuple, kwargs: dict) -> Reply:
-        return self._run(self._find(what), args, kwargs, wrap=self._keep)
+        return self._run(self._find(what), args, kwargs, wrap=self._keep, watched=False)
 
     def vjp(self, handle: Handle | None, args: tuple, cotangent: Any, directions: tuple | None) -> Reply:
         # torch imports this at its first use of cotangents. It takes seconds, and those are not the student's.
@@ -73,7 +73,14 @@ class InKernel:
         cotangent, directions = self._unwrap(cotangent), self._unwrap(directions)
         return self._run(partial(_vjp, target, cotangent, directions), args, {})
 
-    def _run(self, function: Callable, args: tuple, kwargs: dict, wrap: Callable[[Any], Any] | None = None) -> Reply:
+    def _run(
+        self,
+        function: Callable,
+        args: tuple,
+        kwargs: dict,
+        wrap: Callable[[Any], Any] | None = None,
+        watched: bool = True,
+    ) -> Reply:
         given = {**dict(enumerate(args)), **kwargs}
         sent = {key: self._unwrap(value) for key, value in given.items()}
         printed, self._watch.seen = _Capped(PRINTED_LIMIT), []
@@ -87,7 +94,8 @@ class InKernel:
         ):
             warnings.simplefilter("always")
             try:
-                with _time_limit(self.seconds), self._watch.watching():
+                watching = self._watch.watching() if watched else contextlib.nullcontext()
+                with _time_limit(self.seconds), watching:
                     value = function(
                         *(sent[i] for i in range(len(args))), **{k: v for k, v in sent.items() if isinstance(k, str)}
                     )

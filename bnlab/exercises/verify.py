@@ -4,7 +4,8 @@ mistake loses exactly the parts it says, with a message that names it.
 A borrowed answer, one that calls the library's own function, keeps its points and must be flagged; no other may be.
 
 Each submission is the notebook with some solution cells replaced, run from top to bottom: the whole of it where all
-should go well, and without its figures for the many mistakes. The checks of what was replaced then run twice more, with
+should go well, and for the many mistakes without figures and without the tests of the other questions. The checks of
+what was replaced then run twice more, with
 other seeds and as many cases as grading uses.
 """
 
@@ -14,7 +15,7 @@ import io
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode
 
-from bnlab.checks import Report
+from bnlab.checks import InKernel, Report
 from bnlab.exercises.source import Source, Submission, find_sources, solution_id
 
 GRADING_SEEDS = (20150211, 1502_03167)  # two that no student's copy uses; grading draws its own
@@ -38,7 +39,8 @@ class Outcome:
     ----------
     problem_set, submission, about : str
     score, points : float
-        As the student's copy of the checks counts them.
+        As the student's copy of the checks counts them. The answers beside a mistake are the instructor's, which the
+        solution proves: they count in full.
     seconds : float
         Time in the notebook's cells, its imports apart.
     complaints : tuple of str
@@ -104,10 +106,13 @@ def stub(notebook: NotebookNode, question: str) -> str:
     return "\n".join(lines)
 
 
-def without_figures(notebook: NotebookNode) -> NotebookNode:
-    """The notebook's imports (its first code cell), answers and test cells."""
+def without_figures(notebook: NotebookNode, tested: Collection[str] | None = None) -> NotebookNode:
+    """The notebook's imports (its first code cell), answers and test cells: all tests, or those of some questions."""
     first, *rest = (cell for cell in notebook.cells if cell.cell_type == "code")
-    return NotebookNode(notebook, cells=[first, *(cell for cell in rest if "nbgrader" in cell.metadata)])
+    kept = [cell for cell in rest if "nbgrader" in cell.metadata]
+    if tested is not None:
+        kept = [c for c in kept if not c.metadata.nbgrader.get("grade") or c.metadata.nbgrader.grade_id in tested]
+    return NotebookNode(notebook, cells=[first, *kept])
 
 
 def run_notebook(
@@ -172,23 +177,29 @@ def _prove(directory: Path, submission: Submission) -> Outcome:
     source = Source(directory.resolve())  # the cells run in another directory
     problem_set, questions = source.problem_set, source.problem_set.questions
     whole = submission.kind in ("solution", "stub", "right")
-    notebook = source.notebook if whole else without_figures(source.notebook)
+    asked = list(questions) if whole else list(submission.cells)
+    notebook = source.notebook if whole else without_figures(source.notebook, asked)
     with tempfile.TemporaryDirectory() as scratch, contextlib.chdir(scratch):
         namespace, reports, seconds = run_notebook(notebook, submission.cells, source.directory)
-    complaints = [f"{name}: its test cell shows no report" for name in questions if name not in reports]
+    complaints = [f"{name}: its test cell shows no report" for name in asked if name not in reports]
+
+    def unwatched(name: str) -> InKernel:  # what is borrowed has shown in the test cell
+        return InKernel(namespace[name], questions[name].seconds, problem_set.module)
+
     again = [name for name in reports if name in (submission.cells or questions)]
     rounds = [reports] + [
-        {name: questions[name].grade(problem_set.oracle(name, namespace[name]), seed, GRADING_CASES) for name in again}
-        for seed in GRADING_SEEDS
+        {name: questions[name].grade(unwatched(name), seed, GRADING_CASES) for name in again} for seed in GRADING_SEEDS
     ]
     for number, found in enumerate(rounds):
         where = "" if number == 0 else f" (seed {GRADING_SEEDS[number - 1]})"
         complaints += [f"{text}{where}" for name in found for text in _complaints(submission, name, found[name])]
+        complaints += [] if number else [text for name in found for text in _flags(submission, name, found[name])]
+    others = sum(question.points for name, question in questions.items() if name not in asked)
     return Outcome(
         source.name,
         submission.name,
         submission.about,
-        score=round(sum(report.score for report in reports.values()), 2),
+        score=round(sum(r.score for r in reports.values()) + others, 2),
         points=problem_set.checked_points,
         seconds=seconds,
         complaints=tuple(dict.fromkeys(complaints)),
@@ -208,6 +219,10 @@ def _complaints(submission: Submission, question: str, report: Report) -> list[s
         ]
     if expected and submission.says.lower() not in report.messages.lower():
         return [f"{question}: no message says {submission.says!r}; it says: {' / '.join(report.messages.splitlines())}"]
+    return []
+
+
+def _flags(submission: Submission, question: str, report: Report) -> list[str]:
     if submission.flags and question in submission.cells and submission.flags not in report.borrowed:
         return [f"{question}: {submission.flags} is not reported as borrowed; reported: {report.borrowed or 'nothing'}"]
     if report.borrowed and not submission.flags:
