@@ -4,6 +4,7 @@ import contextlib
 import copy
 import importlib
 import io
+import random
 import signal
 import sys
 import threading
@@ -22,6 +23,7 @@ from bnlab.checks.oracle import Failure, Handle, Named, Reply
 PRINTED_LIMIT = 2_000  # characters of a student's output that a report keeps
 MESSAGE_LIMIT = 1_000  # characters of an exception's or a warning's message
 WARNINGS_LIMIT = 10
+NUMPYS_OWN = np.random.get_state.__self__  # the generator behind np.random.rand and the like
 AGAIN = 0.02  # seconds between the signals that end a call which is out of time
 OWN_FILES = {__file__, borrowed.__file__, contextlib.__file__}
 MAKERS = ("bnlab", "numpy", "torch")  # whose functions a check may call by name
@@ -51,6 +53,7 @@ class InKernel:
         self.work = work.apply if is_autograd else work
         self.seconds = seconds
         self._checks = checks
+        self._calls = 0
         self._watch = borrowed.Watch(watch)
         self._objects: list[Any] = []
 
@@ -85,12 +88,14 @@ class InKernel:
         sent = {key: self._unwrap(value) for key, value in given.items()}
         printed, self._watch.seen = _Capped(PRINTED_LIMIT), []
         value, failure = None, None
+        self._calls += 1
         with (
             contextlib.redirect_stdout(printed),
             contextlib.redirect_stderr(printed),
             warnings.catch_warnings(record=True) as caught,
             np.errstate(divide="warn", over="warn", under="ignore", invalid="warn"),
             tensors.default_state(),
+            _random_state(self._calls),
         ):
             warnings.simplefilter("always")
             try:
@@ -200,6 +205,27 @@ def _gradients(outputs: list, cotangents: list | None, sources: dict, create_gra
         allow_unused=True,
     )
     return dict(zip(sources, found, strict=True))
+
+
+@contextlib.contextmanager
+def _random_state(seed: int) -> Iterator[None]:
+    """Seed the global generators for a call, and give back afterwards the state they had.
+
+    An answer that draws from them comes out the same every time it is graded, whatever was drawn before.
+    """
+    torch = tensors.loaded_torch()
+    kept = random.getstate(), NUMPYS_OWN.get_state(), torch.get_rng_state() if torch else None
+    random.seed(seed)
+    NUMPYS_OWN.seed(seed)
+    if torch:
+        torch.random.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        NUMPYS_OWN.set_state(kept[1])
+        if torch:
+            torch.set_rng_state(kept[2])
 
 
 class _OutOfTime(BaseException):

@@ -5,8 +5,7 @@ A borrowed answer, one that calls the library's own function, keeps its points a
 
 Each submission is the notebook with some solution cells replaced, run from top to bottom: the whole of it where all
 should go well, and for the many mistakes without figures and without the tests of the other questions. The checks of
-what was replaced then run twice more, with
-other seeds and as many cases as grading uses.
+what was replaced then run twice more, with other seeds and as many cases as grading uses.
 """
 
 import ast

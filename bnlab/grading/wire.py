@@ -26,8 +26,6 @@ LENGTHS = struct.Struct("<IQ")  # bytes of the header, number of buffers
 ARRAY_DTYPES = {np.dtype(code).str for code in "?bBhHiIlLqQefdFD"}
 TENSOR_DTYPES = {"bool", "uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32", "float64"}
 
-FORMS = {"contiguous_format": 0, "channels_last": 4, "channels_last_3d": 5}  # and their axes; 0 means any number
-
 
 class BadMessage(ValueError):
     """What was read is not a message: too long, too deep, cut off, or not what its header says."""
@@ -119,8 +117,9 @@ def _encode(value: Any, buffers: list[bytes]) -> Any:
         dtype = tensors.dtype_name(value)
         if dtype not in TENSOR_DTYPES:
             raise TypeError(f"a tensor of dtype {dtype} can't be sent")
-        buffers.append(_tensor_bytes(value))
-        return ["tensor", dtype, list(value.shape), _form(value), value.requires_grad]
+        order = _memory_order(value)
+        buffers.append(_tensor_bytes(value.detach().permute(order)))
+        return ["tensor", dtype, list(value.shape), order, value.requires_grad]
     if isinstance(value, Handle):
         return ["handle", value.number, value.type_name[:NAME_LIMIT]]
     if isinstance(value, Named):
@@ -135,17 +134,13 @@ def _encode(value: Any, buffers: list[bytes]) -> Any:
 def _tensor_bytes(tensor: Any) -> bytes:
     import torch
 
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
-def _form(tensor: Any) -> str:
-    """The memory format: the first that fits, as torch itself would say."""
-    import torch
-
-    axes = tensor.ndim
-    fits = (form for form, wanted in FORMS.items() if wanted in (0, axes))
-    found = (form for form in fits if tensor.is_contiguous(memory_format=getattr(torch, form)))
-    return next(found, "contiguous_format")
+def _memory_order(tensor: Any) -> list[int]:
+    """The axes as they lie in memory, slowest first: 0, 2, 3, 1 for channels_last."""
+    order = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
+    return order if tensor.permute(order).is_contiguous() else list(range(tensor.ndim))
 
 
 # --- JSON to values --------------------------------------------------------------------------------------------------
@@ -200,15 +195,18 @@ class _Decoder:
     def _scalar(self, depth: int, dtype: str, shape: list) -> np.generic:
         return self._array(depth, dtype, shape)[()]
 
-    def _tensor(self, depth: int, dtype: str, shape: list, form: str, requires_grad: bool) -> Any:
+    def _tensor(self, depth: int, dtype: str, shape: list, order: list, requires_grad: bool) -> Any:
         import torch
 
-        if dtype not in TENSOR_DTYPES or FORMS.get(form, -1) not in (0, len(shape)):
-            raise BadMessage(f"a tensor of dtype {dtype!r} and format {form!r}")
+        if dtype not in TENSOR_DTYPES:
+            raise BadMessage(f"a tensor of dtype {dtype!r}")
+        if any(type(axis) is not int for axis in _of(list, order)) or sorted(order) != list(range(len(shape))):
+            raise BadMessage("an order of axes that is none")
         data = self._buffer(getattr(torch, dtype).itemsize, shape)
         flat = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)) if data else torch.empty(0)
-        tensor = flat.to(getattr(torch, dtype)).reshape(shape)
-        return tensor.contiguous(memory_format=getattr(torch, form)).requires_grad_(_of(bool, requires_grad))
+        tensor = flat.to(getattr(torch, dtype)).reshape([shape[axis] for axis in order])
+        tensor = tensor.permute([order.index(axis) for axis in range(len(shape))])
+        return tensor.requires_grad_(_of(bool, requires_grad))
 
     def _handle(self, depth: int, number: int, type_name: str) -> Handle:
         return Handle(_of(int, number), _of(str, type_name)[:NAME_LIMIT])

@@ -1,5 +1,6 @@
 """Checks of torch code: tensors as plain data, objects made by name, gradients, and borrowed answers."""
 
+import random
 import subprocess
 import sys
 
@@ -234,3 +235,24 @@ class TestBorrowed:
             "problem_set.check('f', lambda x: x); assert 'torch' not in sys.modules"
         )
         assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_answer_that_draws_from_the_global_generators_comes_out_the_same_every_time():
+    drawn = []
+
+    @one_question("f(x) -> y")
+    def check(student, rng):
+        drawn.append([float(student(1.0)), float(student(1.0))])
+
+    def work(x):
+        return random.random() + np.random.random() + torch.rand(()).item()  # noqa: NPY002
+
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # noqa: NPY002
+    check(work)
+    first = list(drawn)
+    assert len({number for pair in first for number in pair}) == 6, "every call draws other numbers"
+    torch.rand(3)
+    drawn.clear()
+    check(work)
+    assert drawn == first
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == before[:2]  # noqa: NPY002

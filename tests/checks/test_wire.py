@@ -63,6 +63,8 @@ def test_both_oracles_report_the_same(source):
         for name in cells or questions:
             here = questions[name].grade(source.problem_set.oracle(name, first[name]), seed=3)
             there = questions[name].grade(Wire(source.problem_set.oracle(name, first[name])), seed=3)
+            # torch gives some warnings once in a process only
+            here, there = (replace(r, parts=[replace(p, warned=()) for p in r.parts]) for r in (here, there))
             assert here == there, f"{name} of {source.name}"
             compared += 1
     assert compared >= 2 * len(questions)
