@@ -88,7 +88,14 @@ class Oracle(Protocol):
     """Answers calls about one piece of a student's work.
 
     Arguments are plain data, handles, things with a name, and lists, tuples and dictionaries of these.
+
+    Attributes
+    ----------
+    watching : bool
+        Whether to note which library functions are called. It takes time, so a check asks for it in its first case.
     """
+
+    watching: bool
 
     def call(self, args: tuple, kwargs: dict) -> Reply:
         """Call the function (or class) itself; of an autograd function, its ``apply``."""

@@ -30,6 +30,14 @@ class Wire:
     def __init__(self, behind):
         self._behind = behind
 
+    @property
+    def watching(self):
+        return self._behind.watching
+
+    @watching.setter
+    def watching(self, whether):
+        self._behind.watching = whether
+
     def call(self, args, kwargs):
         return self._pass(self._behind.call(*map(over_the_wire, (args, kwargs))))
 

@@ -1,7 +1,7 @@
 """Smooths with the course's function."""
 
 QUESTION = "suggest_rate"
-FLAGS = "learning_rate_range_test.smooth"
+FLAGS = "bnlab.experiments.learning_rate_range_test.smooth"
 
 
 def suggest_rate(rates, losses, window):
