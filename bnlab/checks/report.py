@@ -104,8 +104,15 @@ class Report:
         """The report as plain data, ready for JSON."""
         return {"question": self.question, "points": self.points, "score": self.score, "status": self.status} | {
             "parts": [asdict(part) | {"warned": list(part.warned)} for part in self.parts],
+            "weight": self.weight,
             "borrowed": list(self.borrowed),
         }
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Report":
+        """The report that :meth:`to_dict` was made from."""
+        parts = [PartResult(**{**part, "warned": tuple(part["warned"])}) for part in fields["parts"]]
+        return cls(fields["question"], fields["points"], tuple(parts), fields["weight"], tuple(fields["borrowed"]))
 
     @property
     def borrowed_note(self) -> str:

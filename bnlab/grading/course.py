@@ -21,7 +21,7 @@ from traitlets.config import PyFileConfigLoader
 
 from bnlab.checks.problem_set import CASES_VARIABLE, SEED_VARIABLE
 
-GRADING_CASES = 10  # a student's copy draws 3
+GRADING_CASES = 5  # a student's copy draws 3
 
 
 class CourseError(Exception):

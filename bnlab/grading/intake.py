@@ -63,10 +63,22 @@ def read_notebook(path: Path | str) -> NotebookNode:
         raise UnreadableNotebook(f"{path} does not exist, expected a notebook: check the name and the folder") from None
     except OSError as error:
         raise UnreadableNotebook(f"{path} cannot be read ({error.strerror}): check its permissions") from error
+    return parse_notebook(data, path.name)
+
+
+def parse_notebook(data: bytes, name: str) -> NotebookNode:
+    """Read a notebook from the bytes of a file; as :func:`read_notebook`, which see.
+
+    Parameters
+    ----------
+    data : bytes
+    name : str
+        The file's name, for messages.
+    """
     try:
         return _tidy(_parse(data))
     except UnreadableNotebook as error:
-        raise UnreadableNotebook(f"{path.name} {error}") from None
+        raise UnreadableNotebook(f"{name} {error}") from None
 
 
 def _parse(data: bytes) -> dict:

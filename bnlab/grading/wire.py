@@ -8,7 +8,9 @@ value or raises :class:`BadMessage`.
 
 import json
 import math
+import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
@@ -17,10 +19,10 @@ import numpy as np
 from bnlab.checks import tensors
 from bnlab.checks.oracle import Handle, Named
 
-MESSAGE_LIMIT = 256 * 2**20  # bytes of all buffers of a message together
-HEADER_LIMIT = 16 * 2**20  # bytes
+MESSAGE_LIMIT = 64 * 2**20  # bytes of all buffers of a message together
+HEADER_LIMIT = 4 * 2**20  # bytes
 DEPTH_LIMIT = 40  # containers inside containers
-ITEMS_LIMIT = 200_000  # values in one message
+ITEMS_LIMIT = 100_000  # values in one message
 NAME_LIMIT = 200  # characters of a type's name
 LENGTHS = struct.Struct("<IQ")  # bytes of the header, number of buffers
 ARRAY_DTYPES = {np.dtype(code).str for code in "?bBhHiIlLqQefdFD"}
@@ -47,11 +49,10 @@ def send(stream: BinaryIO, value: Any) -> None:
     """
     buffers: list[bytes] = []
     header = json.dumps(_encode(value, buffers), allow_nan=False).encode()
-    stream.write(LENGTHS.pack(len(header), len(buffers)))
-    stream.write(header)
+    pieces = [LENGTHS.pack(len(header), len(buffers)), header]
     for buffer in buffers:
-        stream.write(struct.pack("<Q", len(buffer)))
-        stream.write(buffer)
+        pieces += [struct.pack("<Q", len(buffer)), buffer]
+    stream.write(b"".join(pieces))
     stream.flush()
 
 
@@ -94,6 +95,80 @@ def _exactly(data: bytes, size: int) -> bytes:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+class Channel:
+    """One end of a connected socket that carries messages, each within a time limit.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        It is the channel's from now on.
+    """
+
+    def __init__(self, connection: socket.socket):
+        self._connection = connection
+        self._deadline: float | None = None
+        self._unread = b""
+
+    def send(self, value: Any, deadline: float | None = None) -> None:
+        """Write one value. Raises TimeoutError where the other side doesn't take it until the deadline.
+
+        Parameters
+        ----------
+        value : plain data
+            See :func:`send`.
+        deadline : float, optional
+            By `time.monotonic`, in seconds. Default: wait for ever.
+        """
+        self._deadline = deadline
+        send(self, value)
+
+    def receive(self, deadline: float | None = None) -> Any:
+        """Read one value; see :func:`receive`. Raises TimeoutError where it isn't there until the deadline."""
+        self._deadline = deadline
+        return receive(self)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._connection.close()
+
+    def fileno(self) -> int:
+        """The socket's file descriptor."""
+        return self._connection.fileno()
+
+    # What `send` and `receive` ask of a stream.
+
+    def write(self, data: bytes) -> None:
+        self._wait()
+        self._connection.sendall(data)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes; fewer only where the other side has closed."""
+        taken = bytearray(self._unread[:size])
+        self._unread = self._unread[size:]
+        while len(taken) < size:
+            self._wait()
+            piece = self._connection.recv(min(max(size - len(taken), 2**16), 2**20))
+            if not piece:
+                break
+            need = size - len(taken)
+            taken += piece[:need]
+            self._unread = piece[need:]
+        return bytes(taken)
+
+    def _wait(self) -> None:
+        """Give the next call on the socket what is left of the time."""
+        if self._deadline is None:
+            self._connection.settimeout(None)
+            return
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("out of time")
+        self._connection.settimeout(left)
 
 
 # --- values to JSON --------------------------------------------------------------------------------------------------

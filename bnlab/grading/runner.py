@@ -1,0 +1,226 @@
+"""The process that holds one submission: it runs the student's cells, then answers the checks' calls.
+
+Everything here runs beside code that may be hostile and is believed nothing. It knows neither the grading seed nor an
+expected value: it is asked ``batch_moments(x) = ?`` and answers with numbers.
+"""
+
+import base64
+import contextlib
+import io
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Any as AnyTrait
+from traitlets import Type
+
+from bnlab.checks.in_kernel import InKernel
+from bnlab.checks.oracle import Failure, Reply
+from bnlab.grading.wire import Channel
+
+TEXT_LIMIT = 100_000  # characters of one output
+PICTURE_LIMIT = 2 * 2**20  # bytes
+OUTPUTS_LIMIT = 200  # of one cell
+MIME_TYPES = ("text/plain", "image/png")  # what leaves here; HTML and scripts would run where a person looks at them
+
+_outputs: list[dict[str, Any]] = []  # of the cell that runs
+
+
+def _add(output: dict[str, Any]) -> None:
+    if len(_outputs) < OUTPUTS_LIMIT:
+        _outputs.append(output)
+
+
+def _bundle(data: dict[str, Any]) -> dict[str, str]:
+    """What is kept of a display's data, as text."""
+    kept = {}
+    for kind in MIME_TYPES:
+        value = data.get(kind)
+        if kind == "image/png" and isinstance(value, bytes):
+            value = base64.b64encode(value).decode()
+        if isinstance(value, str) and (kind == "text/plain" or len(value) <= PICTURE_LIMIT * 4 // 3 + 4):
+            kept[kind] = value[:TEXT_LIMIT] if kind == "text/plain" else value
+    return kept
+
+
+class _Publisher(DisplayPublisher):
+    def publish(self, data: dict, metadata: dict | None = None, **_: Any) -> None:
+        kept = _bundle(data)
+        if kept:
+            _add({"output_type": "display_data", "data": kept})
+
+    def clear_output(self, wait: bool = False) -> None:
+        _outputs.clear()
+
+
+class _Hook(DisplayHook):
+    def __call__(self, result: Any = None) -> None:
+        if result is None:
+            return
+        self.check_for_underscore()
+        if self.quiet():
+            return
+        data, _ = self.compute_format_data(result)
+        kept = _bundle(data)
+        if kept:
+            _add({"output_type": "execute_result", "data": kept})
+        self.update_user_ns(result)
+
+
+class _Stream(io.TextIOBase):
+    """Standard output or error: text goes to the cell's outputs, up to a limit."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        last = _outputs[-1] if _outputs else {}
+        if last.get("name") != self._name:
+            last = {"output_type": "stream", "name": self._name, "text": ""}
+            _add(last)
+        last["text"] += text[: max(0, TEXT_LIMIT - len(last["text"]))]
+        return len(text)
+
+    def fileno(self) -> int:
+        return 1 if self._name == "stdout" else 2
+
+
+class Shell(InteractiveShell):
+    """IPython without terminal and history; what a cell shows is collected."""
+
+    displayhook_class = Type(_Hook)
+    display_pub_class = Type(_Publisher)
+    _last_traceback = AnyTrait(None)
+
+    def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
+        name = getattr(etype, "__name__", str(etype))
+        text = [str(line)[:TEXT_LIMIT] for line in stb]
+        _add({"output_type": "error", "ename": str(name), "evalue": str(evalue)[:TEXT_LIMIT], "traceback": text})
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """There is no window here, so ``%matplotlib`` of any kind draws inline."""
+
+    def init_history(self) -> None:
+        super().init_history()
+        self.history_manager.enabled = False
+
+    def ask_exit(self) -> None:
+        """A cell that says exit() ends itself, not the others."""
+
+
+def make_shell(with_matplotlib: bool = False, with_pictures: bool = False) -> Shell:
+    """Make the shell; once, before the fork.
+
+    Parameters
+    ----------
+    with_matplotlib : bool
+        Whether figures are shown below the cell that draws them.
+    with_pictures : bool
+        Whether they are drawn; it takes longer than all the rest. Else only that there is one is shown.
+    """
+    from traitlets.config import Config
+
+    settings = Config()
+    settings.HistoryManager.enabled = False
+    settings.HistoryManager.hist_file = ":memory:"
+    settings.InteractiveShell.colors = "NoColor"
+    settings.InteractiveShell.separate_in = ""
+    shell = Shell.instance(config=settings)
+    if with_matplotlib:
+        from matplotlib_inline.backend_inline import configure_inline_support
+
+        shell.run_line_magic("matplotlib", "inline")
+        configure_inline_support(shell, "module://matplotlib_inline.backend_inline")
+        if not with_pictures:
+            from matplotlib.figure import Figure
+
+            shell.display_formatter.formatters["image/png"].for_type(Figure, lambda figure: None)
+    return shell
+
+
+def serve(connection: socket.socket, walls: list[str]) -> None:
+    """Answer the grader's messages until it hangs up.
+
+    Parameters
+    ----------
+    connection : socket.socket
+    walls : list of str
+        What locks this process in beside the sandbox, for who asks.
+    """
+    channel = Channel(connection)
+    work = _Work(walls)
+    while True:
+        try:
+            number, what, *operands = channel.receive()
+        except EOFError:
+            return
+        try:
+            answer = getattr(work, what)(*operands)
+        except KeyboardInterrupt as error:  # the student's own: nobody else can interrupt this process
+            answer = _told(Reply(failure=Failure("raised", ("KeyboardInterrupt", "BaseException"), str(error)[:1000])))
+        try:
+            channel.send((number, answer))
+        except TypeError as error:  # not plain data: only a changed Reply can hold such
+            channel.send((number, _told(Reply(failure=Failure("raised", ("TypeError",), str(error)[:1000])))))
+
+
+class _Work:
+    """What the grader may ask for: each method is one kind of message."""
+
+    def __init__(self, walls: list[str]):
+        self._walls = walls
+        self._oracle: InKernel | None = None
+        self._shell = Shell.instance()
+
+    def ping(self) -> dict:
+        """What the walls are made of."""
+        return {
+            "uid": os.getuid(),
+            "isolated": os.getpid() == 1 and os.getuid() != 0,
+            "walls": list(self._walls),
+        }
+
+    def files(self, contents: dict[str, str]) -> None:
+        """Write the files that lie beside the notebook, and let it import them."""
+        for name, text in contents.items():
+            Path(name).write_text(text, encoding="utf-8")
+        sys.path.insert(0, os.getcwd())
+
+    def cell(self, source: str) -> list[dict]:
+        """Run one cell; its outputs, in nbformat's form."""
+        _outputs.clear()
+        with contextlib.redirect_stdout(_Stream("stdout")), contextlib.redirect_stderr(_Stream("stderr")):
+            self._shell.run_cell(source, store_history=False)
+        shown = list(_outputs)
+        _outputs.clear()
+        return shown
+
+    def question(self, name: str, seconds: float, watch: list[str]) -> str:
+        """Take the answer to a question into hand; why there is none, or ''."""
+        self._oracle = None
+        if name not in self._shell.user_ns:
+            return "is not defined"
+        work = self._shell.user_ns[name]
+        if not callable(work):
+            return f"is a {type(work).__name__[:100]}"
+        self._oracle = InKernel(work, seconds, "checks", tuple(watch))
+        return ""
+
+    def ask(self, watching: bool, what: str, *operands: Any) -> tuple:
+        """Let the oracle of this process answer one call of a check."""
+        self._oracle.watching = watching
+        return _told(getattr(self._oracle, what)(*operands))
+
+
+def _told(reply: Reply) -> tuple:
+    """A reply as plain data."""
+    failure = reply.failure and (reply.failure.kind, reply.failure.types, reply.failure.message, reply.failure.where)
+    return (reply.value, failure, reply.changed, reply.printed, reply.warned, reply.borrowed)
