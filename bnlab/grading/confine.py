@@ -69,8 +69,8 @@ def _checked(name: str, *args: object) -> None:
 
 
 def new_namespaces() -> None:
-    """Put the children of this process into namespaces of their own: processes, mounts, System V IPC."""
-    _checked("unshare", CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC)
+    """Put the children of this process into namespaces of their own: of processes and of System V IPC."""
+    _checked("unshare", CLONE_NEWPID | CLONE_NEWIPC)
 
 
 def adopt_orphans() -> None:
@@ -80,6 +80,7 @@ def adopt_orphans() -> None:
 
 def own_mounts(limits: Limits) -> None:
     """Mount /proc of the own processes and empty /tmp and /dev/shm that nobody else sees."""
+    _checked("unshare", CLONE_NEWNS)
     _checked("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     hidden = MS_NOSUID | MS_NODEV
     _checked("mount", b"proc", b"/proc", b"proc", hidden | MS_NOEXEC, None)

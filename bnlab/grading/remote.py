@@ -16,6 +16,7 @@ from bnlab.grading.sandbox import SandboxedProcess
 from bnlab.grading.wire import BadMessage
 
 GRACE = 3.0  # seconds by which a call may exceed its own limit before the process is ended
+PATIENCE = 5.0  # seconds for a process that has hung up to end by itself, so that it is known what of
 TEXT_LIMIT = 4_000  # characters of anything that a student's code says about itself
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 FAILURES = ("raised", "not answered", "timeout", "exit")
@@ -92,7 +93,7 @@ class Conversation:
 
     def stop(self, status: str, why: str = "") -> Stopped:
         """End the process; the error to raise, which says "memory" where that is what it was ended for."""
-        ending = self._process.end()
+        ending = self._process.end(patience=0 if why else PATIENCE)
         if ending == "memory":
             return Stopped(MEMORY, "it took more memory than there is for it")
         return Stopped(status, why or f"the process {'ended' if ending in ('', 'killed') else ending}")

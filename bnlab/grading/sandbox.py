@@ -78,6 +78,11 @@ class Sandbox:
                     _, answer = process.channel.receive(time.monotonic() + START_SECONDS)
                 except (EOFError, OSError) as error:
                     raise SandboxUnavailable(self._advice(f"{error}; {server.complaint()}")) from None
+                if not answer["can_import"]:
+                    raise SandboxUnavailable(
+                        f"submissions run as a user of their own, who must be able to read {sys.base_prefix} and "
+                        f"{sys.prefix}: install Python and the course where everybody may read"
+                    )
                 if self.kind == "bubblewrap" and not answer["isolated"]:
                     raise SandboxUnavailable(self._advice(f"the process is not isolated: {answer}"))
 
@@ -214,8 +219,13 @@ class SandboxedProcess:
         self.channel = channel
         self._keeper = keeper
 
-    def end(self) -> str:
+    def end(self, patience: float = 0.0) -> str:
         """End it and all that it has started.
+
+        Parameters
+        ----------
+        patience : float
+            Seconds to wait for it to end by itself: one that has closed its end of the channel is about to.
 
         Returns
         -------
@@ -223,16 +233,22 @@ class SandboxedProcess:
             How it ended, in words: "killed" if it was still there, else what it died of; "memory" if it had wanted more
             than it may have.
         """
+        how = self._report(patience) if patience else ""
+        if not how:
+            with suppress(OSError):  # also where it was ended before
+                self._keeper.sendall(b"k")
+            how = self._report(30)
         self.channel.close()
-        with suppress(OSError):
-            self._keeper.sendall(b"k")
-        try:
-            self._keeper.settimeout(30)
-            how = self._keeper.recv(200).decode(errors="replace")
-        except OSError:  # also where it was ended before
-            how = ""
         self._keeper.close()
         return how
+
+    def _report(self, seconds: float) -> str:
+        """What the keeper says within this time, or ''."""
+        try:
+            self._keeper.settimeout(seconds)
+            return self._keeper.recv(200).decode(errors="replace")
+        except OSError:
+            return ""
 
     def __enter__(self) -> "SandboxedProcess":
         return self
@@ -249,7 +265,7 @@ def _environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",  # the same submission gives the same record
         "PYTHONDONTWRITEBYTECODE": "1",
-        "MPLBACKEND": "agg",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
         **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")},
     }
 
