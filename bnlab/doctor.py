@@ -48,12 +48,17 @@ PACKAGES = [
     ("building the website", "jupyter-book", "1.0.4", "in the repository: make book"),
     ("grading", "nbgrader", "0.9.5", "in the repository: make book"),
     ("grading", "jupytext", "1.16", "in the repository: make book"),
+    ("grading", "sandlock", "0.9", "pip install sandlock (a second wall, on Linux)"),
+    ("grading on several machines", "distributed", "2024.8", "pip install 'bnlab[grading]'"),
+    ("a gradebook on PostgreSQL", "psycopg", "3.1", "pip install 'psycopg[binary]'"),
     ("the test suite", "pytest", "8", "in the repository: make test"),
 ]
 
 # (part of the course, names of the program, what to type)
 PROGRAMS = [
     ("grading", ("alembic",), "activate the environment in which nbgrader is installed"),
+    ("grading", ("bwrap",), "apt-get install bubblewrap"),
+    ("a gradebook on PostgreSQL", ("postgres", "pg_ctl", "psql"), "apt-get install postgresql"),
     ("looking at the website in tests", ("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
 ]
 
