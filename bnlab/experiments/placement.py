@@ -13,6 +13,7 @@ and Identity mappings in deep residual networks.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from itertools import product
 
 import numpy as np
@@ -112,12 +113,12 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
     """
     plan = BUDGETS.get(budget, BUDGETS["small"])
     units = [
-        {"task": task, "part": "order", "arm": arm, "activation": activation, "seed": seed}
-        for task, activation, arm, seed in product(plan["tasks"], ACTIVATIONS, ORDERS, seeds)
+        {"task": task, "part": "order", "arm": arm, "seed": seed}
+        for task, arm, seed in product(plan["tasks"], ORDERS, seeds)
     ]
     units += [
-        {"task": task, "part": "residual", "arm": arm, "blocks": blocks, "seed": seed}
-        for task, blocks, arm, seed in product(plan["tasks"], plan["blocks"], BLOCKS, seeds)
+        {"task": task, "part": "residual", "kind": kind, "blocks": blocks, "seed": seed}
+        for task, blocks, kind, seed in product(plan["tasks"], plan["blocks"], ("post", "pre"), seeds)
     ]
     return conduct(EXPERIMENT, units, lambda unit: train(unit, plan, device), seeds=seeds, device=device, budget=budget,
                    settings={**plan, "rates": RATES, "examples": EXAMPLES, "target": TARGET},
@@ -125,24 +126,34 @@ def run(seeds: Sequence[int] = range(5), device: str = "cpu", budget: str = "sma
 
 
 def train(unit: dict, plan: dict, device: str = "cpu") -> list[dict]:
-    """Train one arm at all learning rates; return one row for each."""
+    """Train an order with all activations, or a kind of block with all its starts, at all learning rates, at once.
+
+    Return one row for each network.
+    """
     data, x_test, y_test = scarce(unit["task"], EXAMPLES, unit["seed"])
     features, classes, rates = data.x_train.shape[1], len(data.classes), RATES[unit["part"]]
     seeds = [unit["seed"]] * len(rates)
     if unit["part"] == "order":
-        ensemble = ordered([features, *[plan["width"]] * plan["hidden"], classes], seeds, unit["arm"],
-                           unit["activation"], device)  # fmt: skip
+        sizes = [features, *[plan["width"]] * plan["hidden"], classes]
+        arms = [{"activation": activation} for activation in ACTIVATIONS]
+        ensembles = [ordered(sizes, seeds, unit["arm"], activation, device) for activation in ACTIVATIONS]
         steps, batch = plan["steps"], 64
     else:
-        ensemble = Residual(features, plan["width"], unit["blocks"], classes, seeds, unit["arm"], device)
+        arms = [{"arm": arm} for arm in BLOCKS if arm.startswith(unit["kind"])]
+        ensembles = [
+            Residual(features, plan["width"], unit["blocks"], classes, seeds, row["arm"], device) for row in arms
+        ]
         steps, batch = plan["residual_steps"], 32
+    ensemble, cases = joined(ensembles), list(product(arms, rates))
     # the orders are compared by where they end, so the last steps should be quiet ones; the blocks by how they start
     schedule = (lambda progress: 1 - progress) if unit["part"] == "order" else (lambda progress: 1.0)
-    history = fit(ensemble, data, rates, steps=steps, batch_size=batch, every=EVERY, schedule=schedule)
+    history = fit(ensemble, data, [rate for _, rate in cases], steps=steps, batch_size=batch, every=EVERY,
+                  schedule=schedule)  # fmt: skip
     loss, error = test_scores(ensemble, x_test, y_test)
     reached = history.steps_to(TARGET)
     return [
         {
+            **arm,
             "rate": rate,
             "step": history.steps,
             "train_loss": history.train_loss[:, k],
@@ -151,8 +162,27 @@ def train(unit: dict, plan: dict, device: str = "cpu") -> list[dict]:
             "test_loss": loss[k],
             "test_error": error[k],
         }
-        for k, rate in enumerate(rates)
+        for k, (arm, rate) in enumerate(cases)
     ]
+
+
+def joined(ensembles: Sequence[Ensemble]) -> Ensemble:
+    """Return one ensemble of the networks of several, which computes what they do, in fewer calls.
+
+    They must have the same layers and norms; initial weights and activations may differ.
+    """
+    whole, runs = copy(ensembles[0]), [len(ensemble.seeds) for ensemble in ensembles]
+    whole.seeds = [seed for ensemble in ensembles for seed in ensemble.seeds]
+    for name in ("weights", "biases", "gamma", "beta"):
+        layers = zip(*(getattr(ensemble, name) for ensemble in ensembles), strict=True)
+        setattr(whole, name, [
+            None if own[0] is None else torch.cat([t.detach() for t in own]).requires_grad_() for own in layers
+        ])  # fmt: skip
+    whole.population = [None] * len(whole.population)
+    activations = [ensemble.activation for ensemble in ensembles]
+    if len(set(activations)) > 1:
+        whole.activation = lambda h: torch.cat([f(own) for f, own in zip(activations, h.split(runs), strict=True)])
+    return whole
 
 
 def ordered(sizes: Sequence[int], seeds: Sequence[int], order: str, activation: str, device: str = "cpu") -> Ensemble:

@@ -15,6 +15,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from bnlab.datasets import Dataset
 from bnlab.experiments.conduct import Experiment, Journal, conduct
@@ -22,7 +23,7 @@ from bnlab.experiments.result import Estimate, Result, Verdict
 from bnlab.experiments.vgg_from_scratch import clothes, cosine
 from bnlab.models import small_vgg
 from bnlab.retrofit import fold_batch_norm, insert_batch_norm
-from bnlab.training import evaluate, seeded, sgd, train
+from bnlab.training import seeded, sgd, train
 
 EXPERIMENT = Experiment(
     name="vgg_insertion",
@@ -40,7 +41,7 @@ CHOICES = {
     "1 (and beta = 0)": lambda var, eps: torch.ones_like(var),
 }
 FURTHER = ("as it was", "exact insertion", "gamma 1, beta 0")
-LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 TUNING_SEEDS = (1001, 1002)
 SIZES = {
     "small": {"n": 4000, "side": 14, "width": 8, "pretraining": 120, "further": 45, "batch": 50},
@@ -60,23 +61,26 @@ def split(n: int, side: int, part: str = "test") -> tuple[Dataset, Dataset]:
 
 def insert(model: nn.Module, images: torch.Tensor, choice: str) -> nn.Module:
     """Insert BN behind every convolution, with gamma and beta as `choice` says: a key of `CHOICES`."""
-    inserted = insert_batch_norm(model, images.split(250), layers=["features"], eps=EPS)
+    return chosen(insert_batch_norm(model, images.split(250), layers=["features"], eps=EPS).eval(), choice)
+
+
+def chosen(exact: nn.Module, choice: str) -> nn.Module:
+    """Copy a network with exactly inserted BN, and give its gamma and beta another `choice`: a key of `CHOICES`."""
+    inserted = copy.deepcopy(exact)
     for layer in inserted.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm) and choice != "sqrt(var + eps)":
             layer.weight.data = CHOICES[choice](layer.running_var, layer.eps)
             if choice.startswith("1"):
                 layer.bias.data.zero_()
-    return inserted.eval()
+    return inserted
 
 
 @torch.no_grad()
-def compare(before: nn.Module, after: nn.Module, data: Dataset) -> dict:
-    """Compare the logits of two networks on the test images: relative error, loss and error of the second."""
-    x = torch.tensor(data.x_test).to(next(before.parameters()).device)
-    logits = before.eval()(x)
-    difference = (after(x) - logits).abs().max() / logits.abs().max()
-    loss, error = evaluate(after, data.x_test, data.y_test)
-    return {"relative_error": difference.item(), "loss": loss, "error": error}
+def outputs(model: nn.Module, data: Dataset) -> tuple[torch.Tensor, float, float]:
+    """Return the logits for the test images in evaluation mode, their mean cross-entropy and their error."""
+    device = next(model.parameters()).device
+    logits, labels = model.eval()(torch.tensor(data.x_test).to(device)), torch.tensor(data.y_test).to(device)
+    return logits, F.cross_entropy(logits, labels).item(), (logits.argmax(1) != labels).float().mean().item()
 
 
 def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None = None) -> Result:
@@ -92,12 +96,24 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None
         train(model, data, sgd(model, 0.03), **options)
         return model.eval()
 
+    @cache
+    def before(seed):
+        """Its outputs."""
+        return outputs(pretrained(seed), split(size["n"], size["side"])[0])
+
+    @cache
+    def exact(seed):
+        """The same with BN, inserted exactly; all choices start from a copy, as one pass over the images is enough."""
+        first, _ = split(size["n"], size["side"])
+        return insert(pretrained(seed), torch.tensor(first.x_train).to(device), "sqrt(var + eps)")
+
     def further(arm, rate, seed, part="test"):
-        first, second = split(size["n"], size["side"], part)
-        images = torch.tensor(first.x_train).to(device)
-        model = copy.deepcopy(pretrained(seed))
-        if arm != "as it was":
-            model = insert(model, images, "sqrt(var + eps)" if arm == "exact insertion" else "1 (and beta = 0)")
+        _, second = split(size["n"], size["side"], part)
+        if arm == "as it was":
+            model = copy.deepcopy(pretrained(seed))
+        else:
+            model = chosen(exact(seed), "sqrt(var + eps)" if arm == "exact insertion" else "1 (and beta = 0)")
+        model = model.to(memory_format=torch.channels_last)  # a tenth faster or more
         options = {"steps": size["further"], "batch_size": size["batch"], "seed": seed, "schedule": cosine}
         return train(model, second, sgd(model, rate), **options)
 
@@ -107,9 +123,10 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None
         first, _ = split(size["n"], size["side"])
         if "choice" in unit:
             model = pretrained(unit["seed"])
-            after = insert(model, torch.tensor(first.x_train).to(device), unit["choice"])
-            row = compare(model, after, first)
-            row |= {"loss_before": evaluate(model, first.x_test, first.y_test)[0]}
+            after = chosen(exact(unit["seed"]), unit["choice"])
+            (old, loss_before, _), (new, loss, error) = before(unit["seed"]), outputs(after, first)
+            row = {"relative_error": ((new - old).abs().max() / old.abs().max()).item()}
+            row |= {"loss": loss, "error": error, "loss_before": loss_before}
             with torch.no_grad():  # the same layers, normalizing by the statistics of a batch of 32
                 x = torch.tensor(first.x_test[:32]).to(device)
                 calm, live = model(x), copy.deepcopy(after).train()(x)
@@ -126,8 +143,8 @@ def run(seeds=range(5), device="cpu", budget="small", *, journal: Journal | None
                 )
             }
         history = further(unit["arm"], tuned[unit["arm"]], unit["seed"])
-        before = evaluate(pretrained(unit["seed"]), first.x_test, first.y_test)[1]
-        return {"learning_rate": tuned[unit["arm"]], "error_before": before, "error": history.test_error[-1]}
+        error_before = before(unit["seed"])[2]
+        return {"learning_rate": tuned[unit["arm"]], "error_before": error_before, "error": history.test_error[-1]}
 
     options = {"seeds": seeds, "device": device, "budget": budget}
     settings = size | {"learning_rates": LEARNING_RATES, "tuning_seeds": TUNING_SEEDS, "eps": EPS}

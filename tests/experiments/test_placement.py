@@ -33,6 +33,19 @@ def test_orders_are_what_they_say(order):
     assert sum(p is b for p in ensemble.parameters for b in ensemble.biases) == (1 if order == "before" else 3)
 
 
+def test_a_joined_ensemble_trains_every_network_as_its_own_does():
+    data, _, _ = placement.scarce("fashion", 100, 0)
+    one = [placement.ordered([49, 8, 8, 10], [0, 0], "after", name, "cpu") for name in placement.ACTIVATIONS]
+    two = [placement.Residual(49, 8, 2, 10, [0, 0], style) for style in ("pre", "pre, weights 0")]
+    for alone in (one, two):
+        together = placement.joined(alone)
+        placement.fit(together, data, [0.1, 0.3] * len(alone), steps=5, batch_size=32)
+        for ensemble in alone:
+            placement.fit(ensemble, data, [0.1, 0.3], steps=5, batch_size=32)
+        for whole, *own in zip(together.parameters, *(ensemble.parameters for ensemble in alone), strict=True):
+            torch.testing.assert_close(whole, torch.cat(own))
+
+
 @pytest.mark.parametrize("style", ["post", "pre"])
 def test_blocks_are_the_papers(style):
     """Equations of He et al. (2016a, 2016b), written with torch.nn.functional."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bnlab.datasets import centered_digits
-from bnlab.ensemble import Ensemble, fit
+from bnlab.ensemble import BatchNorm, Ensemble, fit
 from bnlab.experiments import Result, training_speed
 
 RATES = (0.1, 0.2, 0.4)
@@ -134,6 +134,36 @@ def test_adam_walks_as_torch_does():
     torch.testing.assert_close(ensemble.biases[1][0, 0], model[2].bias, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("norm", [None, BatchNorm()])
+def test_networks_train_as_in_fit_to_the_last_digit(norm, momentum):
+    data = centered_digits()
+    data = data._replace(
+        x_train=data.x_train[:100], y_train=data.y_train[:100]
+    )  # three batches an epoch, four left out
+    x, y = torch.as_tensor(data.x_train), torch.as_tensor(data.y_train)
+    ours, theirs = (Ensemble([64, 8, 8, 10], [3, 3, 4], norm=norm) for _ in range(2))
+    seen = []
+    training_speed.train(ours, x, y, [0.1, 0.3, 0.1], 7, momentum=momentum, look=seen.append)
+    fit(theirs, data, [0.1, 0.3, 0.1], steps=7, batch_size=training_speed.BATCH, momentum=momentum)
+    assert seen == list(range(8))
+    for a, b in zip(ours.parameters, theirs.parameters, strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("norm", [None, BatchNorm()])
+def test_logits_are_those_of_a_calibrated_ensemble(norm):
+    data = centered_digits()
+    x, x_test = torch.as_tensor(data.x_train[:50]), torch.as_tensor(data.x_test[:20])
+    ensemble = Ensemble([64, 8, 8, 10], range(5), norm=norm, activation=torch.sigmoid)
+    with torch.no_grad():
+        for p in ensemble.parameters:
+            p += 0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
+        found = training_speed.test_logits(ensemble, x, x_test, together=2)
+        ensemble.calibrate(x)
+        torch.testing.assert_close(found, ensemble(x_test, training=False))
+
+
 def test_initial_weights_have_the_published_variances():
     generator = torch.Generator().manual_seed(0)
     assert training_speed.glorot(300, 100, generator).var().item() == pytest.approx(2 / 400, rel=0.03)
@@ -145,7 +175,7 @@ def test_initial_weights_have_the_published_variances():
 
 
 def test_a_miniature_run(monkeypatch):
-    tiny = {"ReLU, 3 layers": training_speed.Network(1, "relu", 30)}
+    tiny = {"ReLU, 3 layers": training_speed.Network(1, "relu", 30, 30)}
     monkeypatch.setattr(training_speed, "NETWORKS", tiny)
     monkeypatch.setattr(training_speed, "WIDTH", 16)
     unit = {"network": "ReLU, 3 layers", "optimizer": "sgd", "kind": "fair"}
