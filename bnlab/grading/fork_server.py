@@ -8,6 +8,7 @@ and its children take, ends them when it is told to, and tells what they died of
 
 import contextlib
 import fcntl
+import gc
 import importlib
 import io
 import json
@@ -38,7 +39,9 @@ def main(descriptor: int, settings: dict) -> None:
         Kind of sandbox, user id, limits, modules to import, and whether to draw figures.
     """
     limits = Limits(**settings["limits"])
-    _warm_up(settings["modules"], settings["pictures"])
+    warm_up(settings["modules"], settings["pictures"])
+    gc.collect()
+    gc.freeze()  # so that no copy of this process writes to, and copies, what all of them share
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers end by themselves
     control = socket.socket(fileno=descriptor)
     control.sendall(b"r")
@@ -53,7 +56,7 @@ def main(descriptor: int, settings: dict) -> None:
             os.close(one)
 
 
-def _warm_up(modules: list[str], pictures: bool) -> None:
+def warm_up(modules: list[str], pictures: bool) -> None:
     """Import what is slow to import, and draw a figure, so that no submission pays for it."""
     from bnlab.grading import runner
 

@@ -193,7 +193,7 @@ class _Run:
         self._room = self._limits.output_bytes
         self._conversation: Conversation | None = None
         self._handed_in: dict[int, list[str]] = {}  # pictures in the file, by the place of their cell
-        self._ran: list[int] = []  # places of the cells that the present process has behind it
+        self._behind = 0  # the present process has all cells before this place behind it
         self.cut_off: dict[int, Stopped] = {}
 
     def results(self) -> list[QuestionResult]:
@@ -236,7 +236,7 @@ class _Run:
         try:
             self._catch_up(place)
             answer = self._process().ask(self._limits.cell_seconds, "cell", self._cells[place].source)
-            self._ran.append(place)
+            self._behind = place + 1
             return self._with_pictures(self._outputs(answer, count), self._handed_in[place])
         except Stopped as stop:
             self._lose()
@@ -245,29 +245,31 @@ class _Run:
 
     def _catch_up(self, place: int) -> None:
         """Run in a fresh process what an earlier one had run before `place`."""
-        for earlier in range(place):
-            cell = self._cells[earlier]
-            skip = earlier in self._ran or earlier in self.cut_off
-            if cell.cell_type != "code" or self._question(cell) or skip:
-                continue
-            try:
-                self._process().ask(self._limits.cell_seconds, "cell", cell.source)
-                self._ran.append(earlier)
-            except Stopped as stop:  # it went well the first time
-                self._lose()
-                self.cut_off[earlier] = stop
-                return self._catch_up(place)
+        while self._behind < place:
+            cell = self._cells[self._behind]
+            if cell.cell_type == "code" and not self._question(cell) and self._behind not in self.cut_off:
+                try:
+                    self._process().ask(self._limits.cell_seconds, "cell", cell.source)
+                except Stopped as stop:  # it went well the first time
+                    self._check_time()
+                    self.cut_off[self._behind] = stop
+                    self._lose()
+                    continue
+            self._behind += 1
 
     def _process(self) -> Conversation:
-        if time.monotonic() > self._deadline:
-            raise Stopped(TIMEOUT, f"the whole submission took longer than {self._limits.submission_seconds:g} s")
+        self._check_time()
         if self._conversation is None:
             self._conversation = self._grader.fork(self._deadline)
         return self._conversation
 
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise Stopped(TIMEOUT, f"the whole submission took longer than {self._limits.submission_seconds:g} s")
+
     def _lose(self) -> None:
         self._end()
-        self._ran = []
+        self._behind = 0
 
     def _end(self) -> None:
         if self._conversation is not None:

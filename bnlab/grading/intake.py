@@ -23,6 +23,7 @@ from nbformat import NotebookNode
 
 OTHER_FILES = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"<": "a web page"}
 HAND_IN = "hand in the .ipynb file itself, as Jupyter saves it"
+CODE_LIMIT = 100_000  # characters; a cell that is longer is looked at no further, and is nobody's answer
 _VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -515,6 +516,8 @@ def _is_test(cell: NotebookNode) -> bool:
 
 def _functions(source: str) -> set[str]:
     """Functions and classes that `source` defines at its top level; none if it is not Python. It is not run."""
+    if len(source) > CODE_LIMIT:  # reading it would take gigabytes
+        return set()
     python = re.sub(r"^[%!?].*", "", source, flags=re.MULTILINE)  # IPython's own lines
     try:
         with warnings.catch_warnings():

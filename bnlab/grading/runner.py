@@ -26,39 +26,64 @@ from bnlab.checks.oracle import Failure, Reply
 from bnlab.grading.wire import Channel
 
 TEXT_LIMIT = 100_000  # characters of one output
-PICTURE_LIMIT = 2 * 2**20  # bytes
-OUTPUTS_LIMIT = 200  # of one cell
+CELL_LIMIT = 2 * 2**20  # characters of all outputs of one cell; a picture that doesn't fit is left out
+OUTPUTS_LIMIT = 200  # outputs of one cell
 UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError, MemoryError)
 MIME_TYPES = ("text/plain", "image/png")  # what leaves here; HTML and scripts would run where a person looks at them
 
-_outputs: list[dict[str, Any]] = []  # of the cell that runs
+
+class _Outputs:
+    """What the cell that runs has shown, up to a limit."""
+
+    def __init__(self) -> None:
+        self.shown: list[dict[str, Any]] = []
+        self._room = CELL_LIMIT
+
+    def start(self) -> None:
+        """Forget what an earlier cell has shown."""
+        self.shown, self._room = [], CELL_LIMIT
+
+    def add(self, output: dict[str, Any], size: int) -> None:
+        """Keep an output of so many characters, if there is room for it."""
+        if len(self.shown) < OUTPUTS_LIMIT and size <= self._room:
+            self._room -= size
+            self.shown.append(output)
+
+    def write(self, name: str, text: str) -> None:
+        """Add to a stream; what is too long is cut."""
+        last = self.shown[-1] if self.shown else {}
+        if last.get("name") != name:
+            last = {"output_type": "stream", "name": name, "text": ""}
+            self.add(last, 0)
+        if last is self.shown[-1]:
+            piece = text[: max(0, min(TEXT_LIMIT - len(last["text"]), self._room))]
+            last["text"] += piece
+            self._room -= len(piece)
 
 
-def _add(output: dict[str, Any]) -> None:
-    if len(_outputs) < OUTPUTS_LIMIT:
-        _outputs.append(output)
+_outputs = _Outputs()
 
 
-def _bundle(data: dict[str, Any]) -> dict[str, str]:
-    """What is kept of a display's data, as text."""
+def _bundle(data: dict[str, Any]) -> tuple[dict[str, str], int]:
+    """What is kept of a display's data, as text; and how many characters that are."""
     kept = {}
     for kind in MIME_TYPES:
         value = data.get(kind)
         if kind == "image/png" and isinstance(value, bytes):
             value = base64.b64encode(value).decode()
-        if isinstance(value, str) and (kind == "text/plain" or len(value) <= PICTURE_LIMIT * 4 // 3 + 4):
+        if isinstance(value, str):
             kept[kind] = value[:TEXT_LIMIT] if kind == "text/plain" else value
-    return kept
+    return kept, sum(map(len, kept.values()))
 
 
 class _Publisher(DisplayPublisher):
     def publish(self, data: dict, metadata: dict | None = None, **_: Any) -> None:
-        kept = _bundle(data)
+        kept, size = _bundle(data)
         if kept:
-            _add({"output_type": "display_data", "data": kept})
+            _outputs.add({"output_type": "display_data", "data": kept}, size)
 
     def clear_output(self, wait: bool = False) -> None:
-        _outputs.clear()
+        _outputs.start()
 
 
 class _Hook(DisplayHook):
@@ -69,9 +94,9 @@ class _Hook(DisplayHook):
         if self.quiet():
             return
         data, _ = self.compute_format_data(result)
-        kept = _bundle(data)
+        kept, size = _bundle(data)
         if kept:
-            _add({"output_type": "execute_result", "data": kept})
+            _outputs.add({"output_type": "execute_result", "data": kept}, size)
         self.update_user_ns(result)
 
 
@@ -85,11 +110,7 @@ class _Stream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        last = _outputs[-1] if _outputs else {}
-        if last.get("name") != self._name:
-            last = {"output_type": "stream", "name": self._name, "text": ""}
-            _add(last)
-        last["text"] += text[: max(0, TEXT_LIMIT - len(last["text"]))]
+        _outputs.write(self._name, text)
         return len(text)
 
     def fileno(self) -> int:
@@ -105,8 +126,9 @@ class Shell(InteractiveShell):
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         name = getattr(etype, "__name__", str(etype))
-        text = [str(line)[:TEXT_LIMIT] for line in stb]
-        _add({"output_type": "error", "ename": str(name), "evalue": str(evalue)[:TEXT_LIMIT], "traceback": text})
+        lines = [str(line)[:TEXT_LIMIT] for line in stb][:OUTPUTS_LIMIT]
+        output = {"output_type": "error", "ename": str(name)[:200], "evalue": str(evalue)[:TEXT_LIMIT]}
+        _outputs.add({**output, "traceback": lines}, len(output["evalue"]) + sum(map(len, lines)))
 
     def enable_gui(self, gui: str | None = None) -> None:
         """There is no window here, so ``%matplotlib`` of any kind draws inline."""
@@ -206,12 +228,10 @@ class _Work:
 
     def cell(self, source: str) -> list[dict]:
         """Run one cell; its outputs, in nbformat's form."""
-        _outputs.clear()
+        _outputs.start()
         with contextlib.redirect_stdout(_Stream("stdout")), contextlib.redirect_stderr(_Stream("stderr")):
             self._shell.run_cell(source, store_history=False)
-        shown = list(_outputs)
-        _outputs.clear()
-        return shown
+        return _outputs.shown
 
     def question(self, name: str, seconds: float, watch: list[str]) -> str:
         """Take the answer to a question into hand; why there is none, or ''."""
