@@ -573,7 +573,7 @@ for _ in range(300):
     in_evaluation.append(batch_norm_eval(x, one, zero, 5 * one, 4 * one, 1e-5)[0, 0])
 
 fig, axes = plt.subplots(2, 1, figsize=(6.4, 4), sharex=True, layout="constrained")
-bins = np.linspace(-0.5, 3, 71)
+bins = np.linspace(-0.5, 3, 36)
 for ax, values, title in (
     (axes[0], in_training, "statistics of the batch"),
     (axes[1], in_evaluation, "running statistics, by your batch_norm_eval"),

@@ -592,7 +592,7 @@ def value(t):
     return penalty((x + t * v).requires_grad_()).item()
 
 
-ts = [0.05 * k for k in range(-20, 21)]
+ts = [0.08 * k for k in range(-12, 13)]
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 ax.plot(ts[::2], [(value(t + 1e-5) - value(t - 1e-5)) / 2e-5 for t in ts[::2]], "o", fillstyle="none")
 ax.plot(ts, [slope(t) for t in ts], "-")
@@ -711,11 +711,12 @@ check("RunningStatistics", RunningStatistics)
 # %%
 torch.manual_seed(317)
 batches = 2 + 3 * torch.randn(80, 16, 1)
+means, variances = batches.mean(dim=1), batches.var(dim=1, correction=0)
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 for momentum, style in ((0.1, "-"), (0.02, "--"), (None, ":")):
     statistics, curve = RunningStatistics(1, momentum), []
-    for batch in batches:
-        statistics.update(batch.mean(dim=0), batch.var(dim=0, correction=0), 16)
+    for mean, var in zip(means, variances, strict=True):
+        statistics.update(mean, var, 16)
         curve.append(statistics.running_mean.item())
     ax.plot(range(1, 81), curve, style, linewidth=2, label=f"momentum={momentum}")
 ax.axhline(2, color="gray", linewidth=0.8)
@@ -896,13 +897,13 @@ def stripes(count):
 
 def network(norm):
     torch.manual_seed(6)
-    convolution = [nn.Conv2d(1, 8, 3, bias=False), norm(8), nn.ReLU()]
+    convolution = [nn.Conv2d(1, 6, 3, bias=False), norm(6), nn.ReLU()]
     return nn.Sequential(
-        *convolution, nn.Conv2d(8, 8, 3, bias=False), norm(8), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2)
+        *convolution, nn.Conv2d(6, 6, 3, bias=False), norm(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 2)
     )
 
 
-data = [stripes(32) for _ in range(30)]
+data = [stripes(16) for _ in range(20)]
 networks, losses = {"torch": network(nn.BatchNorm2d), "yours": network(BatchNorm)}, {"torch": [], "yours": []}
 for name, net in networks.items():
     for images, labels in data:
@@ -920,7 +921,7 @@ ax.plot(losses["yours"], "-", label="yours")
 ax.set(xlabel="step", ylabel="loss")
 ax.legend()
 plt.show()
-images, labels = stripes(500)
+images, labels = stripes(200)
 with torch.no_grad():
     answers = {name: net.eval()(images) for name, net in networks.items()}
 print(f"right answers, yours: {(answers['yours'].argmax(dim=1) == labels).float().mean():.0%}")
