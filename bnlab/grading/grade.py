@@ -31,7 +31,7 @@ from bnlab.grading.record import (
     Record,
     WrittenAnswer,
 )
-from bnlab.grading.remote import Conversation, RemoteOracle, Stopped, text
+from bnlab.grading.remote import OUTPUTS_LIMIT, Conversation, RemoteOracle, Stopped, text
 from bnlab.grading.sandbox import ForkServer, Sandbox, SandboxUnavailable
 from bnlab.grading.wire import BadMessage
 
@@ -117,6 +117,8 @@ class Grader:
             return repair(notebook, self.material.notebook)
         except UnreadableNotebook as error:
             raise _Unusable(UNREADABLE, str(error)) from None
+        except Exception as error:  # a file that nobody has thought of; it must not stop the others
+            raise _Unusable(UNREADABLE, f"{name} can't be read ({type(error).__name__}): look at the file") from None
 
     def _written(self, notebook: NotebookNode) -> tuple[WrittenAnswer, ...]:
         cells = {_mark(cell).get("grade_id"): cell.source.strip() for cell in notebook.cells}
@@ -279,8 +281,8 @@ class _Run:
     def _outputs(self, answer: Any, count: int) -> list[NotebookNode]:
         """What the process says that a cell shows, if it has the form of outputs; as much as there is room for."""
         try:
-            if type(answer) is not list:
-                raise BadMessage("outputs are a list")
+            if type(answer) is not list or len(answer) > OUTPUTS_LIMIT:
+                raise BadMessage(f"outputs are a list of at most {OUTPUTS_LIMIT}")
             return [output for one in answer if (output := self._output(one, count)) is not None]
         except BadMessage as error:
             raise self._process().stop(CRASHED, f"the outputs of a cell are none: {error}") from None
@@ -292,8 +294,8 @@ class _Run:
             return nbformat.v4.new_output("stream", name=name, text=self._take(one.get("text")))
         if kind == "error":
             lines = one.get("traceback")
-            if type(lines) is not list:
-                raise BadMessage("a traceback is a list")
+            if type(lines) is not list or len(lines) > OUTPUTS_LIMIT:
+                raise BadMessage(f"a traceback is a list of at most {OUTPUTS_LIMIT} lines")
             ename, evalue = self._take(one.get("ename")), self._take(one.get("evalue"))
             return nbformat.v4.new_output("error", ename=ename, evalue=evalue, traceback=[*map(self._take, lines)])
         data = one.get("data") if kind in ("display_data", "execute_result") else None

@@ -9,6 +9,7 @@ Nothing here runs a student's code or needs more than nbformat, so students use 
 
 import copy
 import json
+import math
 import re
 import symtable
 import warnings
@@ -23,6 +24,8 @@ from nbformat import NotebookNode
 
 OTHER_FILES = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"<": "a web page"}
 HAND_IN = "hand in the .ipynb file itself, as Jupyter saves it"
+CELLS_LIMIT = 2_000
+DEPTH_LIMIT = 20  # of metadata and outputs
 CODE_LIMIT = 100_000  # characters; a cell that is longer is looked at no further, and is nobody's answer
 _VALID_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -141,12 +144,16 @@ def _tidy(raw: dict) -> NotebookNode:
     """A well-formed copy of a notebook: format 4.5, unique cell ids, nothing that Jupyter's schema refuses."""
     if not isinstance(raw["cells"], list):
         raise UnreadableNotebook(f"is no notebook: its cells are {_kind(raw['cells'])}, expected a list; {HAND_IN}")
+    if len(raw["cells"]) > CELLS_LIMIT:
+        raise UnreadableNotebook(
+            f"has {len(raw['cells'])} cells, allowed are {CELLS_LIMIT}: delete those that are not needed, and {HAND_IN}"
+        )
     cells = [_tidy_cell(cell, number) for number, cell in enumerate(raw["cells"], start=1)]
     metadata = raw.get("metadata")
     notebook = NotebookNode(
         nbformat=4,
         nbformat_minor=5,
-        metadata=nbformat.from_dict(copy.deepcopy(metadata)) if isinstance(metadata, dict) else NotebookNode(),
+        metadata=nbformat.from_dict(_plain(metadata)) if isinstance(metadata, dict) else NotebookNode(),
         cells=_with_unique_ids(cells),
     )
     if not nbformat.validator.isvalid(notebook):
@@ -174,17 +181,31 @@ def _tidy_cell(cell: Any, number: int) -> NotebookNode:
             f"is no notebook: the source of cell {number} is {_kind(source)}, expected text; "
             f"open it in Jupyter, save it, and {HAND_IN}"
         )
-    # Half a surrogate pair can stand in JSON, but in no file that is written afterwards.
-    tidy = {"cell_type": kind, "source": source.encode("utf-16", "surrogatepass").decode("utf-16", "replace")}
+    tidy = {"cell_type": kind, "source": _plain(source)}
     tidy["id"] = cell.get("id")
-    tidy["metadata"] = cell["metadata"] if isinstance(cell.get("metadata"), dict) else {}
+    tidy["metadata"] = _plain(cell["metadata"]) if isinstance(cell.get("metadata"), dict) else {}
     if kind == "code":
-        tidy["outputs"] = cell["outputs"] if isinstance(cell.get("outputs"), list) else []
+        tidy["outputs"] = _plain(cell["outputs"]) if isinstance(cell.get("outputs"), list) else []
         count = cell.get("execution_count")
         tidy["execution_count"] = count if isinstance(count, int) else None
     elif "attachments" in cell:
-        tidy["attachments"] = cell["attachments"]
-    return nbformat.from_dict(copy.deepcopy(tidy))
+        tidy["attachments"] = _plain(cell["attachments"])
+    return nbformat.from_dict(tidy)
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """A copy of what JSON held, such that it can be written again: not too deep, no NaN, no half surrogate pairs."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > DEPTH_LIMIT:
+        return None
+    if isinstance(value, list):
+        return [_plain(item, depth + 1) for item in value]
+    if isinstance(value, dict):
+        return {_plain(str(key)): _plain(item, depth + 1) for key, item in value.items()}
+    return value
 
 
 def _with_unique_ids(cells: list[NotebookNode]) -> list[NotebookNode]:
