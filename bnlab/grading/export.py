@@ -64,7 +64,9 @@ class GradesTable(ExportPlugin):
 
     def _row(self, assignment: Assignment, student: Student, submission: SubmittedAssignment | None) -> dict:
         status, remark = status_of(submission)
-        if status == "missing":
+        handed_in = self._directory("submitted", assignment.name, student.id)
+        if status == "missing" or (status == "could not grade" and not remark and not handed_in.exists()):
+            # An extension makes an entry in the gradebook before anything is handed in.
             status, remark = self._not_recorded(assignment.name, student.id)
         elif status == "could not grade" and not remark:
             remark = self._reason(assignment, student.id)
@@ -142,7 +144,7 @@ def write_csv(path: Path, columns: list[str], rows: Iterator[dict]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+        writer.writerows({name: formula_safe(value) for name, value in row.items()} for row in rows)
 
 
 def _question_rows(assignment: Assignment, student: Student, submission: SubmittedAssignment | None) -> Iterator[dict]:
@@ -179,6 +181,7 @@ def _number(value: float) -> str:
     return f"{value:g}"
 
 
-def _cell(value: Any) -> str:
+def formula_safe(value: Any) -> str:
+    """A value as the text of a cell that no spreadsheet takes for a formula."""
     text = "" if value is None else str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -97,6 +97,13 @@ def test_statuses_and_scores(course, book, answered):
     assert not any(student in ("absent", "waiting") for student, _ in by_question)
 
 
+def test_an_extension_before_handing_in_is_no_submission(course, book):
+    book("waits", {})
+    export(course)
+    (row,) = read(course / "grades.csv")
+    assert (row["status"], row["score"]) == ("missing", "")
+
+
 def test_names_survive_and_formulas_do_not(course, book):
     names = {"a": 'Mensah, "Jr."', "b": "O'Brien\nMiller", "c": "=HYPERLINK(1)", "d": "Nováková", "e": "+49", "f": "@x"}
     for student, name in names.items():
