@@ -53,6 +53,8 @@ class Grader:
     pictures : bool
         Whether to draw the figures of every submission anew, which takes longer than all the rest. Else the executed
         notebook shows the pictures that were handed in, and says so.
+    server : ForkServer, optional
+        One that several graders share, for this sandbox and material. Default: one of its own.
 
     Raises
     ------
@@ -60,11 +62,11 @@ class Grader:
         The sandbox doesn't work here; by the first submission that needs it.
     """
 
-    def __init__(self, material: Material, sandbox: Sandbox, pictures: bool = False):
+    def __init__(self, material: Material, sandbox: Sandbox, pictures: bool = False, server: ForkServer | None = None):
         self.material = material
         self.sandbox = sandbox
         self.pictures = pictures
-        self._server: ForkServer | None = None
+        self._server = server
 
     def grade(self, data: bytes | None, student: str, questions: Collection[str] | None = None) -> Graded:
         """Grade one submission.

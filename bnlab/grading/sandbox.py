@@ -21,11 +21,12 @@ from pathlib import Path
 
 import bnlab
 from bnlab.grading.confine import Limits
+from bnlab.grading.fork_server import UIDS
 from bnlab.grading.wire import Channel
 
 KINDS = ("bubblewrap", "container", "none")
 START_SECONDS = 120.0  # the imports of a fork server on a slow disk
-FIRST_UID = 1_900_000_000  # user ids that nobody has; one for each fork server, so that limits count it alone
+FIRST_UID = 1_900_000_000  # user ids that nobody has; one for each submission at work, so that limits count it alone
 SYSTEM = (
     "/usr",
     "/bin",
@@ -88,7 +89,7 @@ class Sandbox:
 
     def command(self, descriptor: int, modules: tuple[str, ...], pictures: bool) -> list[str]:
         """The command that starts the fork server."""
-        uid = FIRST_UID + os.getpid() % 100_000_000 if os.getuid() == 0 and self.kind != "none" else 0
+        uid = FIRST_UID + os.getpid() % 2**16 * UIDS if os.getuid() == 0 and self.kind != "none" else 0
         settings = {"kind": self.kind, "uid": uid, "limits": asdict(self.limits)}
         settings = json.dumps({**settings, "modules": modules, "pictures": pictures})
         python = [sys.executable, "-s", "-P", "-m", "bnlab.grading.fork_server", str(descriptor), settings]
@@ -129,7 +130,8 @@ class ForkServer:
     """
 
     def __init__(self, sandbox: Sandbox, modules: tuple[str, ...] = (), pictures: bool = False):
-        self._sandbox = sandbox
+        if sandbox.kind == "bubblewrap" and shutil.which("bwrap") is None:
+            raise SandboxUnavailable(sandbox._advice("there is no program bwrap"))
         self._control, theirs = socket.socketpair()
         self._errors = tempfile.TemporaryFile(prefix="bnlab-sandbox-")
         try:
@@ -156,6 +158,24 @@ class ForkServer:
         if not ready:
             self.close()
             raise SandboxUnavailable(sandbox._advice(f"{problem}: {self.complaint()}"))
+
+    @property
+    def entrance(self) -> socket.socket:
+        """The socket by which it is asked for copies; several processes may share it, through :meth:`at`."""
+        return self._control
+
+    @classmethod
+    def at(cls, entrance: socket.socket) -> "ForkServer":
+        """A fork server that another process has started and will end.
+
+        Parameters
+        ----------
+        entrance : socket.socket
+            That process's `entrance`, or a duplicate of it.
+        """
+        server = cls.__new__(cls)
+        server._control, server._process, server._errors = entrance, None, None
+        return server
 
     def fork(self) -> "SandboxedProcess":
         """A fresh process for one submission, where nothing of an earlier one is left.
@@ -185,6 +205,8 @@ class ForkServer:
 
     def complaint(self) -> str:
         """The last line that it wrote to standard error."""
+        if self._errors is None:
+            return ""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1][:500] if lines else ""
@@ -192,6 +214,8 @@ class ForkServer:
     def close(self) -> None:
         """End it and everything that it has forked."""
         self._control.close()  # it ends when nobody can ask it for anything
+        if self._process is None:
+            return
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -277,7 +301,7 @@ def _bubblewrap() -> list[str]:
     # others the kernel makes a new one, in which nobody is root.
     rights = ["CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"] if is_root else ["CAP_SYS_ADMIN"]
     user = [] if is_root else ["--unshare-user", "--uid", "65534", "--gid", "65534"]
-    command = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", *user]
+    command = [shutil.which("bwrap"), "--die-with-parent", "--new-session", *user]
     command += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     command += ["--hostname", "sandbox", "--cap-drop", "ALL"]
     for right in rights:
