@@ -208,6 +208,7 @@ class _Work:
     def __init__(self, walls: list[str]):
         self._walls = walls
         self._oracle: InKernel | None = None
+        self._question = contextlib.ExitStack()  # what lasts as long as a question does
         self._shell = Shell.instance()
 
     def ping(self) -> dict:
@@ -227,6 +228,7 @@ class _Work:
 
     def cell(self, source: str) -> list[dict]:
         """Run one cell; its outputs, in nbformat's form."""
+        self._question.close()
         _outputs.start()
         with contextlib.redirect_stdout(_Stream("stdout")), contextlib.redirect_stderr(_Stream("stderr")):
             self._shell.run_cell(source, store_history=False)
@@ -234,6 +236,7 @@ class _Work:
 
     def question(self, name: str, seconds: float, watch: list[str]) -> str:
         """Take the answer to a question into hand; why there is none, or ''."""
+        self._question.close()
         self._oracle = None
         if name not in self._shell.user_ns:
             return "is not defined"
@@ -241,6 +244,7 @@ class _Work:
         if not callable(work):
             return f"is a {type(work).__name__[:100]}"
         self._oracle = InKernel(work, seconds, "checks", tuple(watch))
+        self._question.enter_context(self._oracle.many_calls())
         return ""
 
     def ask(self, watching: bool, what: str, *operands: Any) -> tuple:

@@ -358,3 +358,42 @@ def test_score_is_never_beyond_the_points():
         question.part(str(i), weight=1 / 3)(lambda student, rng: agree("y", student(1.0), 1.0))
     report = question.grade(InKernel(lambda x: x))
     assert isinstance(report, Report) and report.score == 7 and repr(report) == "7"
+
+
+def test_a_part_that_needs_few_cases_is_run_so_often():
+    problem_set = ProblemSet("ps0_few")
+    question = problem_set.question("echo(x) -> x", points=2)
+    seen = []
+
+    @question.part("once", most_cases=1)
+    def _(student, rng):
+        seen.append("once")
+        student(1.0)
+
+    @question.part("always")
+    def _(student, rng):
+        seen.append("always")
+        student(1.0)
+
+    assert question.grade(InKernel(lambda x: x), cases=4).score == 2
+    assert seen == ["once", *["always"] * 4]
+
+
+def test_mistakes_are_computed_only_for_a_wrong_answer():
+    def never():
+        raise AssertionError("nobody asked")
+
+    agree("mean", np.array([1.0]), np.array([1.0]), mistakes=never)
+    with pytest.raises(Wrong) as wrong:
+        agree("mean", np.array([3.0]), np.array([1.0]), mistakes=lambda: {"That is three.": np.array([3.0])})
+    assert wrong.value.hint == "That is three."
+
+
+def test_many_calls_draw_as_single_ones_and_leave_the_generators_alone():
+    single, kept = (InKernel(lambda: float(np.random.rand())) for _ in range(2))  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    alone = [single.call((), {}).value for _ in range(3)]
+    with kept.many_calls():
+        together = [kept.call((), {}).value for _ in range(3)]
+    assert alone == together and len(set(alone)) == 3
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
