@@ -15,9 +15,7 @@ from nbformat import NotebookNode
 
 from bnlab.checks import ProblemSet, load_problem_set
 from bnlab.checks.report import JSON_MIME
-from bnlab.grading.intake import inspect, read_notebook
-
-EMPTY_ANSWER = "YOUR ANSWER HERE"  # as nbgrader leaves a text cell
+from bnlab.grading.intake import EMPTY_ANSWER, inspect, read_notebook
 
 
 @dataclass(frozen=True)

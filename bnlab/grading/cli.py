@@ -66,6 +66,12 @@ def grade(
     no_sandbox: Annotated[
         bool, typer.Option("--no-sandbox", help="Run students' code unprotected; every record says so.")
     ] = False,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures", help="Draw every figure anew instead of showing those that were handed in. It takes longer."
+        ),
+    ] = False,
     scheduler: Annotated[
         str | None,
         typer.Option(metavar="tcp://HOST:PORT", help="Grade on the workers of this Dask scheduler instead of here."),
@@ -98,7 +104,7 @@ def grade(
             ClassRun(
                 course, problem_set, kind, students=student or (), questions=question or (), regrade=regrade
             ) as run,
-            _engine(run, jobs, scheduler) as engine,
+            _engine(run, jobs, scheduler, pictures) as engine,
             _stoppable() as stop,
             _progress(problem_set, len(run.students)) as advance,
         ):
@@ -217,11 +223,12 @@ class Tally:
 
 
 @contextmanager
-def _engine(run, jobs: int | None, scheduler: str | None) -> Iterator:
+def _engine(run, jobs: int | None, scheduler: str | None, pictures: bool) -> Iterator:
     """What grades the units: processes here, or a cluster."""
     from dataclasses import replace
 
     from bnlab.grading.grade import Grader
+    from bnlab.grading.sandbox import ForkServer
     from bnlab.grading.workers import Pool
 
     if scheduler:
@@ -232,7 +239,11 @@ def _engine(run, jobs: int | None, scheduler: str | None) -> Iterator:
     else:
         run.sandbox.probe()
         # A fresh copy: what this process has loaded from the material can't be sent.
-        with Pool(partial(Grader, replace(run.material), run.sandbox), jobs or _cores()) as pool:
+        make_grader = partial(Grader, replace(run.material), run.sandbox, pictures)
+        with (
+            ForkServer(run.sandbox, run.material.modules, pictures) as server,
+            Pool(make_grader, jobs or _cores(), server, run.material.modules_of_checks) as pool,
+        ):
             yield pool
 
 

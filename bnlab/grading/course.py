@@ -130,13 +130,18 @@ def students_in(coursedir: CourseDirectory) -> list[str]:
     submitted = Path(coursedir.root) / coursedir.submitted_directory
     if not submitted.is_dir():
         return []
-    return sorted(path.name for path in submitted.iterdir() if not path.name.startswith("."))
+    # Jupyter and others keep hidden folders of their own there.
+    return sorted(
+        path.name for path in submitted.iterdir() if not path.name.startswith(".") or any(path.glob("[!.]*/*.ipynb"))
+    )
 
 
 def name_problem(student: str) -> str:
     """Why nbgrader can't grade what lies in a folder of this name, or "" where it can."""
     if not student.isprintable():
         return "its folder's name has a line break or another character that can't be shown: rename the folder"
+    if student.startswith("."):
+        return "its folder's name begins with a dot, so it is hidden: rename the folder"
     wild = sorted(set(student) & set("[]*?"))
     if wild:  # nbgrader searches with the name as a pattern, and finds nothing, or another student's notebook
         return f"its folder's name has {' '.join(wild)}, which nbgrader takes for a pattern: rename the folder"

@@ -16,9 +16,7 @@ from nbformat import NotebookNode
 
 from bnlab.checks import Report
 from bnlab.checks.report import JSON_MIME
-from bnlab.exercises.self_check import EMPTY_ANSWER
-from bnlab.exercises.source import solution_id
-from bnlab.grading.intake import UnreadableNotebook, belongs, parse_notebook, repair
+from bnlab.grading.intake import EMPTY_ANSWER, UnreadableNotebook, belongs, parse_notebook, repair
 from bnlab.grading.material import Material, environment
 from bnlab.grading.record import (
     CRASHED,
@@ -339,7 +337,9 @@ class _Run:
 
     def _grade(self, name: str) -> QuestionResult:
         question = self._grader.material.problem_set.questions[name]
-        answer = next((i for i, cell in enumerate(self._cells) if _mark(cell).get("grade_id") == solution_id(name)), -1)
+        answer = next(
+            (i for i, cell in enumerate(self._cells) if _mark(cell).get("grade_id") == f"{name}-solution"), -1
+        )
         try:
             self._catch_up(next(i for i, cell in enumerate(self._cells) if self._question(cell) == name))
             if answer in self.cut_off:

@@ -24,6 +24,7 @@ from nbformat import NotebookNode
 
 OTHER_FILES = {b"%PDF": "a PDF", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip archive", b"<": "a web page"}
 HAND_IN = "hand in the .ipynb file itself, as Jupyter saves it"
+EMPTY_ANSWER = "YOUR ANSWER HERE"  # as nbgrader leaves a text cell
 CELLS_LIMIT = 2_000
 DEPTH_LIMIT = 20  # of metadata and outputs
 CODE_LIMIT = 100_000  # characters; a cell that is longer is looked at no further, and is nobody's answer

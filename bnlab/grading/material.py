@@ -19,9 +19,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from bnlab.checks.problem_set import CASES_VARIABLE, SEED_VARIABLE, ProblemSet, load_problem_set
-from bnlab.grading.course import check_course, grading_environment, load_course
 
-IMPORT = re.compile(r"\s*(?:from\s+([\w.]+)\s+import\b|import\s+([\w.]+))")
+IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import\b|import[ \t]+([\w.]+))", re.MULTILINE)
 PACKAGES = ("numpy", "torch", "matplotlib", "ipython")  # their versions may change what a student's code computes
 
 
@@ -63,6 +62,9 @@ class Material:
         CourseError
             The problem set was not built, released or recorded in the gradebook.
         """
+        # nbgrader and its database stay out of the processes that only grade
+        from bnlab.grading.course import check_course, grading_environment, load_course
+
         coursedir = load_course(course)
         check_course(coursedir, name)
         settings = {**os.environ, **grading_environment(course.resolve())}
@@ -95,13 +97,12 @@ class Material:
     def modules(self) -> tuple[str, ...]:
         """What the notebook and the checks import: worth importing once for all submissions."""
         code = [cell.source for cell in self.notebook.cells if cell.cell_type == "code"]
-        found: dict[str, None] = {}
-        for text in [*code, self.checks]:
-            for line in text.splitlines():
-                match = IMPORT.match(line)
-                if match:
-                    found |= dict.fromkeys(name for name in match.groups() if name)
-        return tuple(name for name in found if name != "checks")
+        return _imported("\n".join([*code, self.checks]))
+
+    @cached_property
+    def modules_of_checks(self) -> tuple[str, ...]:
+        """What the checks alone import: worth importing once for all who ask the questions."""
+        return _imported(self.checks)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -112,6 +113,11 @@ class Material:
         for part in parts:
             digest.update(len(part).to_bytes(8, "little") + part.encode())
         return digest.hexdigest()
+
+
+def _imported(code: str) -> tuple[str, ...]:
+    found = [name for match in IMPORT.finditer(code) for name in match.groups() if name]
+    return tuple(name for name in dict.fromkeys(found) if name != "checks")
 
 
 @cache

@@ -1,13 +1,20 @@
 """Grade many submissions at once: the unit of work that any process can do, and processes of this machine that do it.
 
-A worker process is a fresh Python that keeps one grader for its life. It gets no more than one unit at a time, so that
-it is known what a process that dies was doing.
+A worker process keeps one grader for its life. It gets no more than one unit at a time, so that it is known what a
+process that dies was doing. Workers are forked from one process that has imported what the checks need, so that this is
+in memory once.
 """
 
 import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +23,7 @@ from typing import Any, Protocol
 
 from bnlab.grading.grade import Grader
 from bnlab.grading.record import Graded
+from bnlab.grading.sandbox import ForkServer
 
 POLL_SECONDS = 0.2  # how often a waiting engine looks whether it should stop
 
@@ -86,11 +94,22 @@ class Pool:
         Makes a `Grader`, in the worker process; it can be pickled.
     jobs : int
         Processes at most.
+    server : ForkServer, optional
+        One for all of them: `make_grader` gets it as its argument `server`. What it has imported is in memory once.
+    modules : tuple of str
+        What workers will import.
     """
 
-    def __init__(self, make_grader: Callable[[], Grader], jobs: int):
+    def __init__(
+        self,
+        make_grader: Callable[..., Grader],
+        jobs: int,
+        server: ForkServer | None = None,
+        modules: tuple[str, ...] = (),
+    ):
         self._make_grader = make_grader
         self._jobs = jobs
+        self._nursery = _Nursery(server, modules)
         self._workers: list[_Worker] = []
 
     def run(self, units: Iterable[Unit], stop: Callable[[], bool] = lambda: False) -> Iterator[Done]:
@@ -132,10 +151,11 @@ class Pool:
             unit = waiting.popleft()
             if not worker.give(unit):
                 self._workers.remove(worker)
-                refused.append(Done(unit.student, None, f"a worker process ended ({worker.end()})"))
+                worker.end()
+                refused.append(Done(unit.student, None, "a worker process ended"))
         starting = sum(worker.is_starting for worker in self._workers)
         for _ in range(min(len(waiting) - starting, self._jobs - len(self._workers))):
-            self._workers.append(_Worker())
+            self._workers.append(_Worker(self._nursery))
         return refused
 
     def _take_from(self, worker: "_Worker") -> list[Done]:
@@ -144,12 +164,12 @@ class Pool:
             kind, content = worker.connection.recv()
         except (EOFError, OSError):
             self._workers.remove(worker)
-            how = worker.end()
+            worker.end()
             if worker.is_starting:
-                problem = f"a worker process ended before it was ready ({how}): its own message is above"
-                raise ClassError(problem) from None
-            return [Done(worker.student, None, f"the process that graded it ended ({how})")]
+                raise ClassError("a worker process ended before it was ready: its own message is above") from None
+            return [Done(worker.student, None, "the process that graded it ended")]
         if kind == "hello":
+            worker.greet(content)
             worker.send(self._make_grader)  # not before: it would wait here for the other's imports
             return []
         if kind == "failed":
@@ -168,6 +188,7 @@ class Pool:
         for worker in self._workers:
             worker.end(patience=0 if worker.is_busy else 10)
         self._workers.clear()
+        self._nursery.close()
 
     def __enter__(self) -> "Pool":
         return self
@@ -176,22 +197,53 @@ class Pool:
         self.close()
 
 
-class _Worker:
-    """The parent's side of one worker process: a fresh Python with nothing of this process in it."""
+class _Nursery:
+    """The process that worker processes are forked from. It starts with the first of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: ForkServer | None, modules: tuple[str, ...]):
+        self._server = server
+        self._modules = modules
+        self._process: subprocess.Popen | None = None
+
+    def fork(self, theirs: socket.socket) -> None:
+        """Start a worker at the other end of a socket."""
+        if self._process is None or self._process.poll() is not None:
+            self._control, control = socket.socketpair()
+            nurse = f"from bnlab.grading.workers import nurse; nurse({control.fileno()}, {self._modules!r})"
+            with control:
+                # A group of its own: Ctrl-C is the parent's affair, and must not look like a crash of a submission.
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-c", nurse],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[control.fileno()],
+                    process_group=0,
+                )
+        entrance = [self._server.entrance.fileno()] if self._server else []
+        with contextlib.suppress(OSError):  # it has ended already: nothing will come from the worker
+            socket.send_fds(self._control, [b"w"], [theirs.fileno(), *entrance])
+
+    def close(self) -> None:
+        """End it."""
+        if self._process is not None:
+            self._control.close()
+            self._process.wait()
+
+
+class _Worker:
+    """The parent's side of one worker process."""
+
+    def __init__(self, nursery: _Nursery):
         ours, theirs = socket.socketpair()
         with theirs:
-            serve = f"from bnlab.grading.workers import serve; serve({theirs.fileno()})"
-            # A group of its own: Ctrl-C is the parent's affair, and must not look like a crash of a submission.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", serve],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,
-            )
+            nursery.fork(theirs)
         self.connection = connections.Connection(ours.detach())
         self.is_starting, self.is_busy, self.student = True, False, ""
+        self.pid = 0
+        self._process: int | None = None  # its file descriptor
+
+    def greet(self, pid: int) -> None:
+        """Take note of which process it is, while it waits for an answer and so is there."""
+        self.pid, self._process = pid, os.pidfd_open(pid)
 
     def give(self, unit: Unit) -> bool:
         """Send a unit; False where the process is gone."""
@@ -206,23 +258,73 @@ class _Worker:
             return False
         return True
 
-    def end(self, patience: float = 1) -> str:
-        """End the process. Returns how it ended, in words."""
+    def end(self, patience: float = 1) -> None:
+        """End the process: it has so many seconds to end by itself."""
         self.connection.close()
-        try:
-            code = self._process.wait(patience)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            code = self._process.wait()
-        return f"signal {-code}" if code < 0 else f"exit status {code}"
+        if self._process is None:
+            return
+        ended = select.poll()
+        ended.register(self._process, select.POLLIN)
+        if not ended.poll(1000 * patience):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            ended.poll()
+        os.close(self._process)
+        self._process = None
 
 
-def serve(descriptor: int) -> None:
-    """A worker process: grade what comes through a socket, until nothing can come any more."""
+def nurse(descriptor: int, modules: tuple[str, ...]) -> None:
+    """The process that worker processes are forked from: import what they need, and fork one whenever asked.
+
+    Parameters
+    ----------
+    descriptor : int
+        The file descriptor of the socket by which it is asked. It ends when nobody can ask any more.
+    modules : tuple of str
+    """
+    for name in modules:
+        with contextlib.suppress(ImportError):  # whoever needs it will say so
+            importlib.import_module(name)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)  # there are as many workers as cores
+    gc.collect()
+    gc.freeze()
+    control = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        order, handed, _, _ = socket.recv_fds(control, 1, 2)
+        if not order:
+            return
+        if os.fork() == 0:
+            status = 1
+            try:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                control.close()
+                serve(*handed)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        for one in handed:
+            os.close(one)
+
+
+def serve(descriptor: int, entrance: int | None = None) -> None:
+    """A worker process: grade what comes through a socket, until nothing can come any more.
+
+    Parameters
+    ----------
+    descriptor : int
+        The socket's file descriptor.
+    entrance : int, optional
+        That of the entrance to a fork server.
+    """
     connection = connections.Connection(descriptor)
-    connection.send(("hello", None))
+    connection.send(("hello", os.getpid()))
+    shared = {} if entrance is None else {"server": ForkServer.at(socket.socket(fileno=entrance))}
     try:
-        grader = connection.recv()()
+        grader = connection.recv()(**shared)
     except Exception as error:
         connection.send(("failed", f"{type(error).__name__}: {error}"))
         return

@@ -396,7 +396,7 @@ def test_a_submission_that_ends_its_worker_is_tried_once_more_alone(course, can_
         outcomes = grade(course, engine=pool)
     assert len(outcomes) == 6
     assert {result.status for result in outcomes["amara"].record.questions} == {CRASHED}
-    assert "twice: the process that graded it ended (signal 9)" in outcomes["amara"].record.questions[0].message
+    assert "twice: the process that graded it ended" in outcomes["amara"].record.questions[0].message
     assert outcomes["boris"].record.score == 3.0
     assert scores(course)["amara"] == dict.fromkeys(POINTS)
     tries = log.read_text().split()

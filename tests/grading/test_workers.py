@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 from stand_in import StandIn, no_grader, no_process
 
@@ -22,7 +23,7 @@ def test_a_dying_worker_takes_nothing_but_its_unit_with_it(can_import_this):
         done = {one.student: one for one in pool.run(Unit(student, text.encode()) for student, text in texts.items())}
     assert done.keys() == texts.keys()
     assert {student for student, one in done.items() if one.graded is None} == {"s03", "s07", "s11"}
-    assert done["s03"].problem == "the process that graded it ended (signal 9)"
+    assert done["s03"].problem == "the process that graded it ended"
     assert done["s07"].problem == "the grader failed (SandboxUnavailable: no sandbox left)"
 
 
@@ -38,16 +39,16 @@ def test_units_are_taken_a_few_at_a_time_and_workers_stay(can_import_this):
     with Pool(StandIn, 2) as pool:
         for count, _ in enumerate(pool.run(units()), 1):
             most = max(most, drawn - count)
-            processes = {worker._process.pid for worker in pool._workers}
+            processes = {worker.pid for worker in pool._workers}
         assert len(list(pool.run([Unit("again", b"5")]))) == 1
-        assert {worker._process.pid for worker in pool._workers} == processes
+        assert {worker.pid for worker in pool._workers} == processes
     assert most <= 4
     assert drawn == 40
 
 
 @pytest.mark.parametrize(
     ("make_grader", "message"),
-    [(no_grader, "SandboxUnavailable: bwrap is missing"), (no_process, r"ended before it was ready \(exit status 3\)")],
+    [(no_grader, "SandboxUnavailable: bwrap is missing"), (no_process, "ended before it was ready")],
 )
 def test_a_pool_that_cannot_grade_says_so(can_import_this, make_grader, message):
     with Pool(make_grader, 2) as pool, pytest.raises(ClassError, match=message):
@@ -60,6 +61,6 @@ def test_when_it_has_to_stop_what_is_done_is_handed_out(can_import_this):
     with Pool(StandIn, 2) as pool:
         for one in pool.run((Unit(str(n), text.encode()) for n, text in enumerate(texts)), lambda: len(done) >= 3):
             done.append(one.student)
-        processes = [worker._process for worker in pool._workers]
+        processes = [worker.pid for worker in pool._workers]
     assert sorted(done) == ["0", "1", "2"]
-    assert all(process.returncode is not None for process in processes)
+    assert len(processes) == 2 and not any(map(psutil.pid_exists, processes))

@@ -1,0 +1,228 @@
+"""How fast is trusted grading, beside nbgrader's own?
+
+::
+
+    python benchmarks/grading.py --output book/results/grading.json    # 100 submissions of two sets: half an hour
+    python benchmarks/grading.py --submissions 10 --sets ps2_forward   # a quick look
+
+The same submissions (the solution, right alternatives and mistakes of a problem set, in turn) are graded on the same
+cores, one after the other, by
+
+- ``nbgrader autograde`` as it comes: its configuration names the course and nothing else;
+- ``bnlab grade`` with one process per core, and once more with one process, for its overhead.
+
+Both draw the same inputs (one seed, as many cases), and the scores must agree. "Alone" is what the cells and the checks
+of one submission take once everything is imported, without anybody around: overhead is what a grader adds to that.
+nbgrader draws every figure; so does "alone" for it. bnlab shows the pictures that were handed in.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+from rich.console import Console
+from rich.table import Table
+
+from bnlab.exercises.build import build
+from bnlab.exercises.source import Source, find_sources, solution_id
+from bnlab.experiments.conduct import provenance
+from bnlab.grading.course import run_nbgrader
+from bnlab.grading.material import Material
+
+ROOT = Path(__file__).resolve().parents[1]
+SETS = ("ps2_forward", "ps4_torch_layer")
+SEED, CASES = 20150211, 5
+STOCK = 'c = get_config()\nc.CourseDirectory.course_id = "stock"\n'
+ENVIRONMENT = {"BNLAB_SEED": str(SEED), "BNLAB_CASES": str(CASES), "OMP_NUM_THREADS": "1"}
+console = Console(stderr=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--submissions", type=int, default=100, help="of each problem set (default: 100)")
+    parser.add_argument("--alone", type=int, default=10, help="submissions for the overhead (default: 10)")
+    parser.add_argument("--sets", nargs="+", default=SETS, help=f"(default: {' '.join(SETS)})")
+    parser.add_argument("--output", type=Path, help="write the figures there, as JSON")
+    options = parser.parse_args()
+    os.environ.update(ENVIRONMENT)
+    rows = []
+    for source in find_sources(ROOT / "exercises", options.sets):
+        with tempfile.TemporaryDirectory() as room:
+            rows.append(measure(source, Path(room), options.submissions, options.alone))
+        show(rows[-1])
+    if options.output:
+        command = f"python benchmarks/grading.py {' '.join(sys.argv[1:])}"
+        made_with = provenance(command, packages=("nbgrader", "torch"))
+        record = {"provenance": made_with, "seed": SEED, "cases": CASES, "sets": rows}
+        options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        console.print(f"saved {options.output}")
+
+
+def measure(source: Source, room: Path, count: int, alone: int) -> dict:
+    """Grade one problem set's submissions by all graders."""
+    notebooks = submissions(source, count)
+    cores = len(os.sched_getaffinity(0))
+    figures: dict = {"problem_set": source.name, "submissions": count, "cores": cores}
+    courses = {}
+    for name, config in (("nbgrader", STOCK), ("bnlab", (ROOT / "exercises/nbgrader_config.py").read_text())):
+        courses[name] = prepare(source, room / name, config, notebooks)
+    console.print(f"{source.name}: nbgrader autograde, {count} submissions")
+    figures["nbgrader"] = timed(courses["nbgrader"], "nbgrader", "autograde", source.name) / count
+    console.print(f"{source.name}: bnlab grade, {cores} processes")
+    figures["bnlab"] = timed(ROOT, "bnlab", "grade", source.name, "--course", str(courses["bnlab"])) / count
+    few = prepare(source, room / "few", (ROOT / "exercises/nbgrader_config.py").read_text(), notebooks[: 3 * alone])
+    console.print(f"{source.name}: bnlab grade, one process, and every submission alone")
+    one = ["bnlab", "grade", source.name, "--course", str(few), "--jobs", "1", "--regrade"]
+    first = [option for n in range(alone) for option in ("--student", f"student-{n:04}")]
+    long, short = timed(ROOT, *one), timed(ROOT, *one, *first)
+    figures["bnlab_one_process"] = (long - short) / (2 * alone)  # without the start, which is paid once
+    for pictures in (True, False):
+        times = run_alone(source, few, pictures)
+        figures[f"alone_{'with' if pictures else 'without'}_pictures"] = statistics.fmean(times)
+    figures["faster"] = figures["nbgrader"] / figures["bnlab"]
+    overhead = figures["nbgrader"] - figures["alone_with_pictures"]
+    figures["overhead_nbgrader"] = overhead
+    figures["overhead_bnlab"] = figures["bnlab_one_process"] - figures["alone_without_pictures"]
+    figures["overhead_ratio"] = overhead / max(figures["overhead_bnlab"], 1e-9)
+    figures["scores_differ"] = compare(courses["nbgrader"], courses["bnlab"], source.name)
+    return figures
+
+
+def submissions(source: Source, count: int) -> list[str]:
+    """Solved notebooks in which some answers are others', right or wrong; as JSON."""
+    kinds = [submission for submission in source.submissions if submission.kind in ("right", "wrong")]
+    kinds = [None, *kinds[:: max(1, len(kinds) // 24)]]
+    made = []
+    for number in range(count):
+        notebook = nbformat.from_dict(json.loads(nbformat.writes(source.notebook)))
+        chosen = kinds[number % len(kinds)]
+        for cell in notebook.cells:
+            for question, answer in (chosen.cells if chosen else {}).items():
+                if cell.metadata.get("nbgrader", {}).get("grade_id") == solution_id(question):
+                    cell.source = answer
+        notebook.cells[-1].source += f"\n\n<!-- {number} -->" if notebook.cells[-1].cell_type == "markdown" else ""
+        made.append(nbformat.writes(notebook))
+    return made
+
+
+def prepare(source: Source, course: Path, config: str, notebooks: list[str]) -> Path:
+    """A course directory with the submissions in it."""
+    course.mkdir()
+    shutil.copytree(source.directory, course / source.name)
+    (course / "nbgrader_config.py").write_text(config, encoding="utf-8")
+    build(find_sources(course)[0], course)
+    status, log = run_nbgrader(course, "generate_assignment", source.name)
+    if status:
+        sys.exit(log)
+    for number, notebook in enumerate(notebooks):
+        path = course / "submitted" / f"student-{number:04}" / source.name / f"{source.name}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text(notebook, encoding="utf-8")
+    return course
+
+
+def timed(directory: Path, *command: str) -> float:
+    """Seconds that a command takes."""
+    program = Path(sys.executable).parent / command[0]
+    path = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    began = time.perf_counter()
+    done = subprocess.run(
+        [program, *command[1:]], cwd=directory, env={**os.environ, "PATH": path}, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode not in (0, 1):
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return seconds
+
+
+def run_alone(source: Source, course: Path, pictures: bool) -> list[float]:
+    """Seconds of the cells and checks of each submission, in copies of a process that has imported everything."""
+    files = sorted(course.glob(f"submitted/*/{source.name}/*.ipynb"))
+    material = Material.of_course(course, source.name)
+    settings = json.dumps([[str(file) for file in files], list(material.modules), pictures])
+    # In a process of its own: this one must not import what students do.
+    done = subprocess.run(
+        [sys.executable, __file__, "--cells-of", settings], cwd=course / "source" / source.name, capture_output=True
+    )
+    if done.returncode:
+        sys.exit(done.stderr.decode())
+    return json.loads(done.stdout)
+
+
+def cells_of(files: list[str], modules: list[str], pictures: bool) -> None:
+    """Print the seconds that the cells of each notebook take; test cells check in this very process."""
+    from bnlab.grading import fork_server
+    from bnlab.grading.runner import Shell
+
+    fork_server.warm_up(modules, pictures)
+    sys.path.insert(0, os.getcwd())
+    times = []
+    for file in files:
+        cells = nbformat.read(file, as_version=4).cells
+        receiver, sender = os.pipe()
+        if os.fork() == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            began = time.perf_counter()
+            for cell in cells:
+                if cell.cell_type == "code":
+                    Shell.instance().run_cell(cell.source, store_history=False)
+            os.write(sender, f"{time.perf_counter() - began}".encode())
+            os._exit(0)
+        os.close(sender)
+        os.wait()
+        times.append(float(os.read(receiver, 100)))
+        os.close(receiver)
+    print(json.dumps(times))
+
+
+def compare(nbgrader: Path, bnlab: Path, name: str) -> list[str]:
+    """Students and questions whose scores are not the same."""
+    from nbgrader.api import Gradebook
+
+    scores = []
+    for course in (nbgrader, bnlab):
+        with Gradebook(f"sqlite:///{course}/gradebook.db") as gradebook:
+            found = {}
+            for submission in gradebook.assignment_submissions(name):
+                for notebook in submission.notebooks:
+                    for grade in notebook.grades:
+                        found[submission.student.id, grade.name] = grade.auto_score
+            scores.append(found)
+    theirs, ours = scores
+    return [
+        f"{student} {question}: {theirs.get((student, question))} and {ours.get((student, question))}"
+        for student, question in sorted(theirs.keys() | ours.keys())
+        if theirs.get((student, question)) != ours.get((student, question))
+    ]
+
+
+def show(row: dict) -> None:
+    """Print the figures of one problem set."""
+    table = Table(title=f"{row['problem_set']}, {row['submissions']} submissions, {row['cores']} cores")
+    for title in ("seconds per submission", "nbgrader autograde", "bnlab grade", "ratio"):
+        table.add_column(title, justify="left" if title.startswith("seconds") else "right")
+
+    def line(what: str, theirs: float, ours: float) -> None:
+        table.add_row(what, f"{theirs:.3f}", f"{ours:.3f}", f"{theirs / ours:.1f}")
+
+    line("on all cores", row["nbgrader"], row["bnlab"])
+    line("in one process", row["nbgrader"], row["bnlab_one_process"])
+    line("cells and checks alone", row["alone_with_pictures"], row["alone_without_pictures"])
+    line("overhead", row["overhead_nbgrader"], row["overhead_bnlab"])
+    Console().print(table)
+    Console().print(f"scores that differ: {row['scores_differ'] or 'none'}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--cells-of"]:
+        cells_of(*json.loads(sys.argv[2]))
+    else:
+        main()
