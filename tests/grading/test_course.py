@@ -8,7 +8,15 @@ import pytest
 from conftest import NAME, hand_in
 from nbgrader.api import Gradebook
 
-from bnlab.grading.course import CourseError, assignments_in, grading_environment, load_course, preflight, run_nbgrader
+from bnlab.grading.course import (
+    GRADING_CASES,
+    CourseError,
+    assignments_in,
+    grading_environment,
+    load_course,
+    preflight,
+    run_nbgrader,
+)
 
 
 @pytest.fixture
@@ -135,7 +143,7 @@ def test_commands_leave_this_process_as_it_was(course, tmp_path, monkeypatch):
 
 def test_grading_seed_is_made_once_and_kept(tmp_path):
     first = grading_environment(tmp_path)
-    assert first["BNLAB_CASES"] == "10" and first["BNLAB_SEED"].isdigit()
+    assert first["BNLAB_CASES"] == str(GRADING_CASES) and first["BNLAB_SEED"].isdigit()
     assert grading_environment(tmp_path) == first
     assert stat.S_IMODE((tmp_path / "grading_seed").stat().st_mode) == 0o600
     (tmp_path / "other").mkdir()
@@ -144,7 +152,7 @@ def test_grading_seed_is_made_once_and_kept(tmp_path):
 
 def test_seed_in_the_environment_goes_first(tmp_path, monkeypatch):
     monkeypatch.setenv("BNLAB_SEED", "5")
-    assert grading_environment(tmp_path) == {"BNLAB_CASES": "10"}
+    assert grading_environment(tmp_path) == {"BNLAB_CASES": str(GRADING_CASES)}
     assert not (tmp_path / "grading_seed").exists()
 
 
