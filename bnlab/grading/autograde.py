@@ -1,46 +1,58 @@
-"""What ``nbgrader autograde`` calls in this course, on its command line and from formgrader's buttons.
+"""What ``nbgrader autograde`` does in this course, on its command line and from formgrader's button.
 
-``nbgrader_config.py`` names these classes. Without them one notebook whose cells were copied or renamed stops the whole
-batch or loses its points, and a submission that could not be graded is exported as 0 points. Here every submission is
-read and repaired by `intake.py` first. One that cannot be graded keeps no score at all, and the gradebook says why.
+nbgrader starts a kernel for every submission, lets it grade itself, and believes it. ``nbgrader_config.py`` names
+:class:`TrustedGrading` instead, which hands every submission to the same grader that ``bnlab grade`` uses, and writes
+what comes of it in the same places: the executed notebook and ``record.json`` in ``autograded/``, scores and comments
+in the gradebook. All that nbgrader does around it stays: it goes through the submissions, skips those that it has
+graded, starts again with ``--force``, and lists at the end what went wrong.
 """
 
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from datetime import datetime
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient.exceptions import DeadKernelError
 from nbconvert.exporters import NotebookExporter
-from nbformat import NotebookNode
-from nbgrader.api import Gradebook
+from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
-from nbgrader.preprocessors import NbGraderPreprocessor
 from nbgrader.utils import is_ignored
+from traitlets import Bool, Dict, Enum, TraitError, validate
 
-from bnlab.checks.report import JSON_MIME
+from bnlab.grading.confine import Limits
 from bnlab.grading.course import CourseError, check_course, name_problem, students_in
-from bnlab.grading.intake import UnreadableNotebook, belongs, read_notebook, repair
+from bnlab.grading.formgrader import bear_bad_timestamps
+from bnlab.grading.grade import Grader
+from bnlab.grading.material import Material
+from bnlab.grading.pages import plain
+from bnlab.grading.record import CRASHED, Graded, Record
+from bnlab.grading.sandbox import KINDS, Sandbox, SandboxUnavailable
 
 COULD_NOT_GRADE = "Could not grade: "  # how the comment in the gradebook begins
+UNPROTECTED = {
+    "none": "Graded without a sandbox.",
+    "container": "Graded in a container, without a sandbox of its own.",
+}
 
 
-class SubmissionExporter(NotebookExporter):
-    """Reads a submission, lets nbgrader's preprocessors work on it, and records the reason where that fails.
+class TrustedGrading(NotebookExporter):
+    """Grades what ``nbgrader autograde`` goes through.
 
-    Of a submission's files only its notebooks are used, and ``timestamp.txt``: any other file could stand in for
-    ``checks.py``, as a package of the same name does. A test that shows no report of the checks is not paid.
+    nbgrader calls an exporter of the configuration's choice for every notebook; that is the only way in. This one takes
+    the place of the steps around it, too: no file of a submission is copied but its notebook, and no kernel is started.
+    So ``c.Autograde.sanitize_preprocessors``, ``c.Autograde.autograde_preprocessors`` and ``c.Execute`` do nothing
+    while grading.
 
     Attributes
     ----------
-    notes : list of str
-        Findings about the files of the submission at work.
+    sandbox : str
+        How students' code is kept apart: "bubblewrap", "container" or "none"; see `bnlab.grading.sandbox.Sandbox`.
+    limits : dict of str to float
+        What differs from the limits of `bnlab.grading.confine.Limits`, such as ``{"memory": 4 * 2**30}``.
+    pictures : bool
+        Whether figures are drawn anew. Else the executed notebook shows those that were handed in.
 
     Raises
     ------
@@ -48,20 +60,44 @@ class SubmissionExporter(NotebookExporter):
         The course directory isn't ready for grading. It is raised before the first submission.
     """
 
+    sandbox = Enum(KINDS, "bubblewrap", help="How students' code is kept apart.").tag(config=True)
+    limits = Dict(help="What one submission may use, where it is not the usual.").tag(config=True)
+    pictures = Bool(False, help="Whether to draw the figures of submissions anew.").tag(config=True)
+
+    @validate("limits")
+    def _check_limits(self, proposal: dict) -> dict:
+        known = {field.name for field in fields(Limits)}
+        for name, value in proposal["value"].items():
+            if name not in known or isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise TraitError(
+                    f"TrustedGrading.limits has {name!r}: {value!r}, expected a number > 0 for one of "
+                    f"{', '.join(sorted(known))}"
+                )
+        return proposal["value"]
+
     def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self._coursedir: CourseDirectory = self.parent.coursedir
         try:
-            check_course(self._coursedir, self._coursedir.assignment_id)
-            if not self.config.Execute.get("enabled", True):  # a test cell without output counts as passed
-                raise CourseError("--no-execute would give full points for tests that never ran: leave it out")
+            super().__init__(**kwargs)
+        except TraitError as error:
+            kwargs["parent"].log.error("nbgrader_config.py: %s", error)
+            raise NbGraderException(str(error)) from None
+        self._coursedir: CourseDirectory = self.parent.coursedir
+        self._name: str = self._coursedir.assignment_id
+        try:
+            check_course(self._coursedir, self._name)
+            if not self.config.Execute.get("enabled", True):
+                raise CourseError("--no-execute would give points for tests that never ran: leave it out")
+            self._material = Material.of_course(Path(self._coursedir.root), self._name)
         except CourseError as error:
             self.log.error("%s", error)
             raise NbGraderException(str(error)) from None
-        self.notes: list[str] = []
-        # nbgrader has no hook that may fail around these steps, so they are replaced in this one converter.
+        bear_bad_timestamps()
+        self._student = ""
+        self._troubles: list[str] = []
+        self.parent.convert_notebooks = self._grade_all
+        self.parent.init_destination = self._is_wanted
         self.parent.init_assignment = self._take_in
-        self._coursedir.get_existing_timestamp = self._timestamp
+        self.parent.convert_single_notebook = self._grade_one
         self._leave_out_unusable_names()
 
     def _leave_out_unusable_names(self) -> None:
@@ -76,189 +112,166 @@ class SubmissionExporter(NotebookExporter):
             if not name_problem(Path(path).parent.name)
         }
 
-    def _take_in(self, assignment: str, student: str) -> None:
-        """nbgrader's `init_assignment`, to which only the usable files of the submission are shown."""
-        folder = Path(self._coursedir.format_path(self._coursedir.submitted_directory, student, assignment))
-        source = Path(self._coursedir.format_path(self._coursedir.source_directory, ".", assignment))
-        usable = {"timestamp.txt", *self.parent.exclude_overwriting.get(assignment, [])}
-        usable = {name for name in usable if _is_own_file(folder, name)}
-        self.notes = []
-        if os.path.lexists(folder / "timestamp.txt") and self._timestamp(str(folder)) is None:
-            usable.discard("timestamp.txt")
-            self.notes.append("timestamp.txt holds no time: ignored.")
-        notebooks = {Path(path).name for path in self.parent.notebooks if (source / Path(path).name).is_file()}
-        is_link = folder.is_symlink() or folder.parent.is_symlink()  # refused later; it may lead to the whole disk
-        ignored = [
-            name
-            for name in ([] if is_link else _files(folder, self._coursedir.ignore))
-            if name not in usable | notebooks | {"timestamp.txt"} and not (source / name).is_file()
-        ]
-        if ignored:
-            # Names are the student's, and end up in HTML.
-            shown = ", ".join(re.sub(r"[^\w ./-]", "?", name) for name in ignored[:5])
-            more = f" and {len(ignored) - 5} more" if len(ignored) > 5 else ""
-            self.notes.append(f"Other files were ignored: {shown}{more}.")
-        self._clear(assignment, student)
-        with tempfile.TemporaryDirectory() as room:
-            for name in usable:
-                (Path(room) / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / name, Path(room) / name)
-            self.parent._format_source = lambda *args, **kwargs: room
-            try:
-                type(self.parent).init_assignment(self.parent, assignment, student)
-            finally:
-                del self.parent._format_source
+    # --- nbgrader's steps, in their order ----------------------------------------------------------------------------
 
-    def _clear(self, assignment: str, student: str) -> None:
-        """Remove what an earlier run left beside the notebooks, where nbgrader grades one notebook again."""
-        dest = Path(self._coursedir.format_path(self._coursedir.autograded_directory, student, assignment))
-        for entry in dest.iterdir() if dest.is_dir() else ():
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry.suffix != ".ipynb":
-                entry.unlink()
+    def _grade_all(self) -> None:
+        """Go through the submissions as nbgrader does, with one grader and one writer of the gradebook."""
+        from bnlab.grading.gradebook import GradebookError, GradebookWriter
 
-    def _timestamp(self, folder: str) -> datetime | None:
-        """nbgrader's `get_existing_timestamp`, but None for a file that holds no time."""
-        if not _is_own_file(Path(folder), "timestamp.txt"):
-            return None
+        sandbox = Sandbox(self.sandbox, Limits(**self.limits))
+        # nbgrader's own was made before nbgrader_config.py was read: it doesn't know the plugin for late penalties.
+        stale = self._coursedir
+        coursedir = CourseDirectory(config=self.config, root=stale.root, db_url=stale.db_url, course_id=stale.course_id)
         try:
-            return CourseDirectory.get_existing_timestamp(self._coursedir, folder)
-        except Exception:  # nbgrader raises whatever comes of a binary file, a wrong date, a year 99999
-            self.log.warning("%s/timestamp.txt holds no time: ignored", folder)
-            return None
+            if self.parent.assignments:
+                sandbox.probe()
+            with (
+                GradebookWriter(coursedir, self._name) as self._gradebook,
+                Grader(self._material, sandbox, self.pictures) as self._grader,
+            ):
+                type(self.parent).convert_notebooks(self.parent)
+        except (SandboxUnavailable, GradebookError) as error:
+            self.log.error("%s", error)
+            raise NbGraderException(str(error)) from None
+        except _SandboxLost as error:
+            self.log.error("Stopped, and what is graded stays: %s", error)
+            raise NbGraderException(str(error)) from None
+        finally:
+            for trouble in self._troubles:
+                self.log.error("%s", trouble)
+        if self._troubles:
+            raise NbGraderException(f"{len(self._troubles)} questions could not be graded: the log says which")
 
-    def from_filename(self, filename: str, resources: dict | None = None, **kwargs: Any) -> tuple[str, dict]:
-        """Convert one submission. Whatever goes wrong is recorded, then raised: nbgrader goes on with the next one."""
+    def _is_wanted(self, name: str, student: str) -> bool:
+        """nbgrader's `init_destination`: whether to grade a submission. One that could not be read is read again."""
+        if type(self.parent).init_destination(self.parent, name, student):
+            return True
+        is_excluded = student in self._coursedir.student_id_exclude.split(",")
+        return not is_excluded and not (self._folder(student) / f"{name}.ipynb").exists()
+
+    def _take_in(self, name: str, student: str) -> None:
+        """nbgrader's `init_assignment`: no file is copied, and the notebook is the problem set's."""
+        self._student = student
+        if not self.parent.create_student:
+            with Gradebook(self._coursedir.db_url, self._coursedir.course_id) as gradebook:
+                try:
+                    gradebook.find_student(student)
+                except MissingEntry:
+                    raise NbGraderException(f"the gradebook has no student {student!r}: add them first") from None
+        self.parent.notebooks = [str(self._submitted / student / name / f"{name}.ipynb")]
+
+    def _grade_one(self, path: str) -> None:
+        """nbgrader's `convert_single_notebook`: grade a submission and write what comes of it."""
+        from bnlab.grading.class_run import read_submission
+
+        self.log.info("Grading %s", path)
+        handed_in = read_submission(self._submitted, self._student, self._name)
+        data = handed_in.data if handed_in else None
+        graded = self._grade(data)
+        if handed_in and data is None:
+            graded = Graded(_with_status(graded.record, handed_in.status, handed_in.problem))
+        record = graded.record
+        remarks = [UNPROTECTED[record.sandbox]] if record.sandbox in UNPROTECTED else []
+        folder = self._submitted / self._student / self._name
+        if data is not None:
+            if handed_in.timestamp is None and os.path.lexists(folder / "timestamp.txt"):
+                remarks.append("timestamp.txt holds no time: ignored.")
+            remarks += self._about_other_files(folder)
+        for finding in (*remarks, *record.findings):
+            self.log.warning("%s of %s: %s", self._name, self._student, _line(finding))
+        for result in record.needs_an_eye:
+            why = f"{result.question} could not be graded, {result.status}: {_line(result.message)}"
+            self._troubles.append(f"{self._name} of {self._student}: {why}")
+        # The gradebook first: what lies in autograded/ is not graded again.
+        self._gradebook.write(record, handed_in.timestamp if handed_in else None)
+        files = {"record.json": record.to_json().encode()}
+        if graded.notebook:
+            files[f"{self._name}.ipynb"] = _with_remarks(graded.notebook, remarks).encode()
+        if handed_in and handed_in.stamp:
+            files["timestamp.txt"] = handed_in.stamp
+        self._write(files)
+
+    # -----------------------------------------------------------------------------------------------------------------
+
+    def _grade(self, data: bytes | None) -> Graded:
+        """Grade, and never let a submission end more than its own grading."""
         try:
-            if self.parent._sanitizing:
-                _refuse_links(Path(filename))
-            notebook = read_notebook(filename)
-            resources["metadata"] = {"name": Path(filename).stem, "path": str(Path(filename).parent)}
-            output, resources = self.from_notebook_node(notebook, resources, **kwargs)
-            if not self.parent._sanitizing:
-                executed = nbformat.reads(output, as_version=4)
-                _require_reports(executed)
-                if _flag_borrowed(executed):
-                    output = nbformat.writes(executed)
-            return output, resources
+            return self._grader.grade(data, self._student)
+        except SandboxUnavailable as error:
+            raise _SandboxLost(str(error)) from None
         except Exception as error:
-            reason = _in_words(error)
-            self._withdraw_scores(resources["nbgrader"], reason)
-            self.log.error("%s could not be graded: %s", filename, reason)
-            raise
+            self.log.exception("The grader failed at the submission of %s", self._student)
+            nothing = self._grader.grade(None, self._student).record
+            why = f"the grader failed ({type(error).__name__}: {error})"
+            return Graded(_with_status(nothing, CRASHED, why))
 
-    def _withdraw_scores(self, ids: dict, reason: str) -> None:
-        """Take back the automatic scores, also those of an earlier submission: they are not this one's."""
-        with Gradebook(self._coursedir.db_url, self._coursedir.course_id) as gradebook:
-            submission = gradebook.find_submission_notebook(ids["notebook"], ids["assignment"], ids["student"])
-            for grade in submission.grades:
-                grade.auto_score, grade.needs_manual_grade = None, True
-            for comment in submission.comments:
-                comment.auto_comment = COULD_NOT_GRADE + reason
-            gradebook.db.commit()
+    def _about_other_files(self, folder: Path) -> list[str]:
+        """A remark on the files of a submission that nobody looked at, less those that were handed out."""
+        released = self._coursedir.format_path(self._coursedir.release_directory, ".", self._name)
+        names = [
+            name
+            for name in sorted(_files(folder, self._coursedir.ignore))
+            if name not in (f"{self._name}.ipynb", "timestamp.txt") and not (Path(released) / name).is_file()
+        ]
+        if not names:
+            return []
+        shown = ", ".join(re.sub(r"[^\w ./-]", "?", name) for name in names[:5])  # names are the student's
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return [f"Other files were ignored: {shown}{more}."]
 
+    @property
+    def _submitted(self) -> Path:
+        return Path(self._coursedir.root) / self._coursedir.submitted_directory
 
-class RepairCells(NbGraderPreprocessor):
-    """Repairs a submission against the released notebook; first in ``c.Autograde.sanitize_preprocessors``.
+    def _folder(self, student: str) -> Path:
+        return Path(self._coursedir.format_path(self._coursedir.autograded_directory, student, self._name))
 
-    Findings go to the log, into the autograded notebook's metadata (``bnlab.findings``), and into a note above it that
-    the student reads in the feedback.
-    """
-
-    def preprocess(self, nb: NotebookNode, resources: dict) -> tuple[NotebookNode, dict]:
-        ids = resources["nbgrader"]
-        coursedir = self.parent.parent.coursedir
-        released = Path(coursedir.format_path(coursedir.release_directory, ".", ids["assignment"]))
-        source = read_notebook(released / f"{ids['notebook']}.ipynb")
-        if not belongs(nb, source):
-            raise UnreadableNotebook(
-                f"{ids['notebook']}.ipynb has none of this problem set's cells: is it another notebook, renamed? "
-                f"Ask for the right file"
-            )
-        repaired, findings = repair(nb, source)
-        findings = self.parent.notes + findings
-        repaired.metadata.pop("bnlab", None)
-        if findings:
-            for finding in findings:
-                self.log.warning("%s of %s: %s", ids["notebook"], ids["student"], finding)
-            repaired.metadata["bnlab"] = {"findings": findings}
-            repaired.cells.insert(0, _note(findings))
-        return repaired, resources
+    def _write(self, files: dict[str, bytes]) -> None:
+        """Write the files of a submission, and leave nothing of an earlier one beside them."""
+        folder = self._folder(self._student)
+        folder.mkdir(parents=True, exist_ok=True)
+        for entry in folder.iterdir():
+            if not entry.is_dir() or entry.is_symlink():
+                entry.unlink()
+        for name, data in files.items():
+            part = folder / f".{name}.part"  # half a notebook would be taken for a graded one
+            part.write_bytes(data)
+            part.replace(folder / name)
 
 
-def _note(findings: list[str]) -> NotebookNode:
-    lines = [
-        "**About the file that you handed in.** Not everything was as it was handed out. It was graded all the same:\n",
-        *(f"- {finding}" for finding in findings),
-        "\nYour own code was not changed.",
-    ]
-    return nbformat.v4.new_markdown_cell("\n".join(lines), id="note-on-this-file", metadata={"bnlab": {"note": True}})
+class _SandboxLost(BaseException):
+    """The sandbox worked at first and doesn't any more. Not an Exception: nbgrader would go on to the next one."""
 
 
-def _refuse_links(path: Path) -> None:
-    """Raise where a submission's notebook, or a folder of it, points elsewhere: it could be someone else's work."""
-    for place in (path, path.parent, path.parent.parent):
-        if place.is_symlink():
-            raise UnreadableNotebook(f"{place.name} is a link, expected the file itself: ask for the file")
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise UnreadableNotebook(f"{path.name} is no ordinary file: ask for the file")
+def _line(text: str) -> str:
+    """Text of a student's for a log: one line, and nothing that a terminal obeys."""
+    return " ".join(plain(text, 500).split())
 
 
-def _require_reports(notebook: NotebookNode) -> None:
-    """Raise where a test that ran shows no report: nbgrader pays full points for one without a result."""
-    silent = []
-    for cell in notebook.cells:
-        mark = cell.metadata.get("nbgrader", {})
-        if cell.cell_type != "code" or not mark.get("grade") or mark.get("solution"):
-            continue
-        results = [output for output in cell.outputs if output.output_type == "execute_result"]
-        failed = any(output.output_type == "error" for output in cell.outputs)
-        # nbgrader takes the first result for the score, even before an error.
-        if not (all(JSON_MIME in result.data for result in results) if results else failed):
-            silent.append(mark["grade_id"])
-    if silent:
-        raise UnreadableNotebook(
-            f"its test cells showed no report ({', '.join(silent)}): look for code that replaces check, "
-            f"the module checks, or how results are displayed"
-        )
+def _with_status(record: Record, status: str, message: str) -> Record:
+    """A record of something that was not graded, with the reason."""
+    results = tuple(replace(result, status=status, score=None, message=message) for result in record.questions)
+    return replace(record, questions=results)
 
 
-def _flag_borrowed(notebook: NotebookNode) -> bool:
-    """Add to the findings which answers call a library function that already is the answer. Whether any does."""
-    flags = []
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            report = output.get("data", {}).get(JSON_MIME) or {}
-            if report.get("borrowed"):
-                flags.append(
-                    f"{report['question']} calls {', '.join(report['borrowed'])}, which already is the answer."
-                )
-    if flags:
-        earlier = notebook.metadata.get("bnlab", {}).get("findings", [])
-        notebook.metadata["bnlab"] = {"findings": [*earlier, *flags]}
-    return bool(flags)
+def _with_remarks(notebook: str, remarks: list[str]) -> str:
+    """An executed notebook with remarks for the instructor among the findings in its metadata."""
+    if not remarks:
+        return notebook
+    content = nbformat.reads(notebook, as_version=4)
+    findings = content.metadata.get("bnlab", {}).get("findings", [])
+    content.metadata["bnlab"] = {"findings": [*remarks, *findings]}
+    return nbformat.writes(content)
 
 
-def _is_own_file(folder: Path, name: str) -> bool:
-    """Whether `name` is an ordinary file in `folder`, reached through no link inside it."""
-    return (folder / name).is_file() and (folder / name).resolve() == folder.resolve() / name
-
-
-def _files(folder: Path, ignore: list[str]) -> Iterator[str]:
+def _files(folder: Path, ignore: list[str]) -> set[str]:
     """Relative paths of the files in a folder and of its links, less those that nbgrader ignores."""
+    found = set()
     for place, directories, names in os.walk(folder):
         linked = [name for name in directories if os.path.islink(os.path.join(place, name))]
-        directories[:] = sorted(name for name in directories if not is_ignored(os.path.join(place, name), ignore))
-        for name in sorted(names + linked):
+        directories[:] = [name for name in directories if not is_ignored(os.path.join(place, name), ignore)]
+        for name in names + linked:
             path = os.path.join(place, name)
             if os.path.islink(path) or not is_ignored(path, ignore):
-                yield os.path.relpath(path, folder)
-
-
-def _in_words(error: Exception) -> str:
-    if isinstance(error, UnreadableNotebook):
-        return str(error)
-    if isinstance(error, DeadKernelError):
-        return "the kernel died while the notebook ran: look for exit(), os._exit(), or too large an array"
-    return f"{type(error).__name__}: {error}"
+                found.add(os.path.relpath(path, folder))
+    return found

@@ -1,13 +1,15 @@
 """A made-up class hands in both problem sets, and nbgrader grades it: ``python -m bnlab.grading.demo``.
 
-It proves that the whole chain works, on submissions that are right, wrong, unfinished and mangled in the ways that
-students' files are. What each must score follows from the problem sets' own ``submissions/``; the demo fails if one
-doesn't. It works in a course directory of its own, with a gradebook of its own.
+It proves that the whole chain works, on submissions that are right, wrong, unfinished, mangled in the ways that
+students' files are, or that crash and hang, which costs them that one question. What each must score follows from the
+problem sets' own ``submissions/``; the demo fails if one doesn't. It works in a course directory of its own, with a
+gradebook of its own.
 
-The chain is nbgrader's, command for command: ``generate_assignment``, ``zip_collect``, ``autograde``,
-``generate_feedback``, ``export``. Submissions come as a learning platform hands them out, one zip per problem set, and
-``zip_collect`` takes them in. (``nbgrader collect`` wants an exchange directory that all students can write to, on a
-machine where they all have accounts; a course with a JupyterHub has that, a laptop or a CI machine hasn't.)
+The chain is nbgrader's, command for command: ``generate_assignment``, ``zip_collect``, ``autograde`` (with the grader
+behind it that ``bnlab grade`` uses), ``generate_feedback``, ``export``. Submissions come as a learning platform hands
+them out, one zip per problem set, and ``zip_collect`` takes them in. (``nbgrader collect`` wants an exchange directory
+that all students can write to, on a machine where they all have accounts; a course with a JupyterHub has that, a laptop
+or a CI machine hasn't.)
 """
 
 import copy
@@ -100,12 +102,15 @@ class HandedIn:
     Attributes
     ----------
     content : NotebookNode or str
-    lost : float or str
-        Points that are lost, or the status where there is no score.
+    lost : float or None
+        Points that are lost. None where there are none at all, because the file can't be read.
+    status : str
+        As in the exported table.
     """
 
     content: NotebookNode | str
-    lost: float | str = 0.0
+    lost: float | None = 0.0
+    status: str = "graded"
 
 
 def solves_it(desk: Desk) -> HandedIn:
@@ -131,7 +136,7 @@ def answers_in_words(desk: Desk) -> HandedIn:
     notebook = desk.notebook(desk.right)
     for name in desk.source.problem_set.written_answers:
         _cell(notebook, name).source = "Because the test set must not speak before the test."
-    return HandedIn(notebook, BY_HAND)
+    return HandedIn(notebook, status=BY_HAND)
 
 
 def borrows(desk: Desk) -> HandedIn:
@@ -191,7 +196,7 @@ def deletes_cells(desk: Desk) -> HandedIn:
     notebook = desk.notebook(desk.right)
     notebook.cells.remove(_cell(notebook, first))
     notebook.cells.remove(_cell(notebook, solution_id(second)))
-    return HandedIn(notebook, desk.points[second])
+    return HandedIn(notebook, desk.points[second], NO_SCORE)
 
 
 def turns_code_into_text(desk: Desk) -> HandedIn:
@@ -222,7 +227,7 @@ def never_ends(desk: Desk) -> HandedIn:
     notebook = desk.notebook(desk.right | {name: endless})
     # Nobody runs the figure of such a function: it would only wait until its cell is cut short.
     notebook.cells = [c for c in notebook.cells if "nbgrader" in c.metadata or f"{name}(" not in c.source]
-    return HandedIn(notebook, desk.points[name])
+    return HandedIn(notebook, desk.points[name], NO_SCORE)
 
 
 def mistypes(desk: Desk) -> HandedIn:
@@ -241,19 +246,19 @@ def imports_nonsense(desk: Desk) -> HandedIn:
 
 def saves_a_web_page(desk: Desk) -> HandedIn:
     """a web page saved as .ipynb"""
-    return HandedIn("<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n", NO_SCORE)
+    return HandedIn("<!DOCTYPE html>\n<html><body>Please log in.</body></html>\n", None, NO_SCORE)
 
 
-def kills_the_kernel(desk: Desk) -> HandedIn:
-    """code that ends the kernel"""
-    answer = {desk.questions[0]: "import os\n\nos._exit(1)"}
-    return HandedIn(desk.notebook(desk.right | answer), NO_SCORE)
+def ends_the_process(desk: Desk) -> HandedIn:
+    """code that ends its process"""
+    name = desk.questions[0]
+    return HandedIn(desk.notebook(desk.right | {name: "import os\n\nos._exit(1)"}), desk.points[name], NO_SCORE)
 
 
 def takes_another_file(desk: Desk) -> HandedIn:
     """some other notebook under this name"""
     cells = [nbformat.v4.new_code_cell("print('my holidays')")]
-    return HandedIn(nbformat.v4.new_notebook(cells=cells), NO_SCORE)
+    return HandedIn(nbformat.v4.new_notebook(cells=cells), None, NO_SCORE)
 
 
 # Who does what (the function's docstring says it) in which problem sets. No score may depend on the others' files.
@@ -276,7 +281,7 @@ CLASS: list[tuple[str, str, Callable[[Desk], HandedIn] | None, tuple[int, ...]]]
     ("Hana", "Nováková", mistypes, (1,)),
     ("Noah", "Cohen", imports_nonsense, (2,)),
     ("Elif", "Kaya", saves_a_web_page, (1,)),
-    ("Ravi", "Patel", kills_the_kernel, (2,)),
+    ("Ravi", "Patel", ends_the_process, (2,)),
     ("Ana", "Popescu", takes_another_file, (1,)),
     ("Bao", "Nguyen", None, ()),
 ]
@@ -295,7 +300,7 @@ class Result:
     status, remark : str
         As in the exported table.
     score : float or None
-        None where the table's cell is empty.
+        The points of all questions that have some, also where others have none yet. None: no question has any.
     expected_status, expected_score
         What they had to be.
     """
@@ -348,7 +353,6 @@ def run_demo(directory: Path, exercises: Path = Path("exercises"), console: Cons
     kept = dict(os.environ)
     for name in ("BNLAB_DB_URL", "BNLAB_SEED"):  # the instructor's own
         os.environ.pop(name, None)
-    os.environ["MPLBACKEND"] = "agg"  # no figures in the feedback: drawing them takes longer than grading
     try:
         with _progress(console) as progress:
             shell = _Shell(directory, progress)
@@ -365,7 +369,7 @@ def run_demo(directory: Path, exercises: Path = Path("exercises"), console: Cons
                 preflight(directory, name)
                 count = sum(problem_set == name for _, problem_set in expected)
                 # nbgrader ends with 1 where a submission could not be graded. That is what some are for.
-                shell.run("autograde", name, count=count, each="Creating/updating student", may_fail=True)
+                shell.run("autograde", name, count=count, each="] Grading ", may_fail=True)
             for name in names:
                 graded = len(list(directory.glob(f"autograded/*/{name}/{name}.ipynb")))
                 shell.run("generate_feedback", name, count=graded, each="Converting notebook")
@@ -373,7 +377,7 @@ def run_demo(directory: Path, exercises: Path = Path("exercises"), console: Cons
     finally:
         os.environ.clear()
         os.environ.update(kept)
-    return _results(directory / "grades.csv", sources, expected)
+    return _results(directory, sources, expected)
 
 
 def main() -> int:
@@ -465,34 +469,34 @@ def _hand_in(course: Path, number: int, desk: Desk) -> dict[str, HandedIn]:
     return files
 
 
-def _results(grades: Path, sources: list[Source], expected: dict[tuple[str, str], HandedIn]) -> list[Result]:
-    with grades.open(encoding="utf-8", newline="") as file:
-        rows = {(row["student_id"], row["assignment"]): row for row in csv.DictReader(file)}
+def _results(course: Path, sources: list[Source], expected: dict[tuple[str, str], HandedIn]) -> list[Result]:
+    rows = {(row["student_id"], row["assignment"]): row for row in _read(course / "grades.csv")}
+    scores: dict[tuple[str, str], float] = {}
+    for row in _read(course / "grades_by_question.csv"):
+        if row["score"]:
+            key = row["student_id"], row["assignment"]
+            scores[key] = scores.get(key, 0.0) + float(row["score"])
     results = []
     for first, *_ in CLASS:
         for source in sources:
-            row = rows[_id(first), source.name]
-            handed_in = expected.get((_id(first), source.name))
-            lost = handed_in.lost if handed_in else MISSING
-            results.append(
-                Result(
-                    _id(first),
-                    source.name,
-                    row["status"],
-                    float(row["score"]) if row["score"] else None,
-                    lost if isinstance(lost, str) else "graded",
-                    None if isinstance(lost, str) else round(source.problem_set.checked_points - lost, 2),
-                    row["remark"],
-                )
-            )
+            key = _id(first), source.name
+            handed_in = expected.get(key, HandedIn("", None, MISSING))
+            points = None if handed_in.lost is None else round(source.problem_set.checked_points - handed_in.lost, 2)
+            status, remark = rows[key]["status"], rows[key]["remark"]
+            results.append(Result(*key, status, scores.get(key), handed_in.status, points, remark))
     return results
+
+
+def _read(table: Path) -> list[dict[str, str]]:
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _table(results: list[Result]) -> Table:
     table = Table(title="A made-up class, graded by nbgrader", title_justify="left")
     table.add_column("student", no_wrap=True)
     table.add_column("handed in", max_width=32)
-    for name, justify in (("problem set", "left"), ("status", "left"), ("score", "right"), ("expected", "right")):
+    for name, justify in (("problem set", "left"), ("status", "left"), ("points", "right"), ("expected", "right")):
         table.add_column(name, justify=justify, no_wrap=True)
     table.add_column("remark")
     deeds = {_id(first): (f"{first} {last}", does) for first, last, does, _ in CLASS}

@@ -62,6 +62,14 @@ def test_losses_follow_from_the_weights(desk):
     assert demo.deletes_cells(desk).lost == 30 and demo.mistypes(desk).lost == 40
 
 
+def test_who_needs_an_eye_keeps_the_other_points(desk):
+    for does, lost in ((demo.deletes_cells, 30), (demo.never_ends, 30), (demo.ends_the_process, 30)):
+        assert (does(desk).lost, does(desk).status) == (lost, "could not grade")
+    for does in (demo.saves_a_web_page, demo.takes_another_file):
+        assert (does(desk).lost, does(desk).status) == (None, "could not grade")
+    assert demo.mistypes(desk).status == "graded"  # an answer that is no Python is wrong, not a crash
+
+
 def test_every_deed_makes_a_file_and_has_a_name(desk):
     deeds = [does for *_, does, _ in CLASS if does]
     assert len(CLASS) >= 12 and len(set(deeds)) == len(deeds)
@@ -76,6 +84,9 @@ def test_every_deed_makes_a_file_and_has_a_name(desk):
         ("graded", 66.0, "graded", 66.67, False),
         ("graded", 0.0, "could not grade", None, False),
         ("could not grade", None, "could not grade", None, True),
+        ("could not grade", 70.0, "could not grade", 70.0, True),
+        ("could not grade", 70.0, "graded", 70.0, False),
+        ("could not grade", 0.0, "could not grade", None, False),
         ("could not grade", None, "graded", 0.0, False),
         ("missing", None, "could not grade", None, False),
     ],

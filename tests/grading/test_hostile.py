@@ -2,25 +2,35 @@
 
 import csv
 import json
+import re
 import shutil
 
 import nbformat
 import pytest
-from conftest import NAME, RIGHT, hand_in
+from conftest import NAME, RIGHT, cell, hand_in
 
+from bnlab.checks.report import JSON_MIME
 from bnlab.grading.course import name_problem, run_nbgrader
+from bnlab.grading.record import Record
 
 # nbgrader's own add_submission makes SQLAlchemy warn.
 pytestmark = [pytest.mark.nbgrader, pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")]
 
-NO_CHECK = "def check(name, function):\n    return None\n"
+NO_CHECK = "def check(name, function):\n    return 100\n"
 MUTE = "get_ipython().ast_node_interactivity = 'none'\n" + RIGHT["mean_of"]
 FORGED = (
     "from IPython.display import display\n"
     "def check(name, function):\n"
-    "    display({'application/vnd.bnlab.report+json': {}}, raw=True)\n" + RIGHT["mean_of"]
+    "    display({'application/vnd.bnlab.report+json': {'question': name, 'score': 40.0}}, raw=True)\n"
+    + RIGHT["mean_of"]
+    + "\ncheck('mean_of', mean_of)"
 )
 WRONG = {name: code.partition("\n")[0] + "\n    return None" for name, code in RIGHT.items()}
+
+
+def record_of(course, student):
+    path = course / "autograded" / student / NAME / "record.json"
+    return Record.from_json(path.read_text(encoding="utf-8"))
 
 
 def read(path):
@@ -45,9 +55,8 @@ def graded(released, answered, tmp_path_factory):
     (package / "notes").symlink_to(course / "grading_seed")
     (package / "everything").symlink_to(course)
 
-    hand_in(course, "own_check", answered(mean_of=NO_CHECK + RIGHT["mean_of"]))
-    hand_in(course, "mute", answered(mean_of=MUTE))
-    hand_in(course, "forged", answered(mean_of=FORGED))
+    for student, trick in {"own_check": NO_CHECK + RIGHT["mean_of"], "mute": MUTE, "forged": FORGED}.items():
+        hand_in(course, student, answered(**WRONG | {"mean_of": trick}))
 
     linked = submitted / "linked_file" / NAME / f"{NAME}.ipynb"
     linked.parent.mkdir(parents=True)
@@ -74,31 +83,49 @@ def graded(released, answered, tmp_path_factory):
     return course, log, read(course / "grades.csv")
 
 
-def test_only_notebooks_and_the_courses_files_are_used(graded):
+def test_only_the_notebook_is_used(graded):
     course, _, rows = graded
     assert (rows["package"]["status"], rows["package"]["score"]) == ("graded", "0")
     assert "Other files were ignored: " in rows["package"]["remark"]
     for name in ("checks/__init__.py", "checks.cpython-312-x86_64-linux-gnu.so", "notes", "everything", "?b?.txt"):
         assert name in rows["package"]["remark"]
-    left = {path.name for path in (course / "autograded" / "package" / NAME).iterdir()} - {"__pycache__"}
-    assert left == {"checks.py", f"{NAME}.ipynb"}
+    left = {path.name for path in (course / "autograded" / "package" / NAME).iterdir()}
+    assert left == {"record.json", f"{NAME}.ipynb"}
     seed = (course / "grading_seed").read_text()
     files = [path for step in ("autograded", "feedback") for path in (course / step).rglob("*") if path.is_file()]
     assert files and not any(path.read_bytes() == seed.encode() for path in files)
 
 
 @pytest.mark.parametrize("student", ["own_check", "mute", "forged"])
-def test_a_test_without_a_report_is_not_paid(graded, student):
-    _, _, rows = graded
-    assert (rows[student]["status"], rows[student]["score"]) == ("could not grade", "")
-    assert "its test cells showed no report (mean_of, center, scale)" in rows[student]["remark"]
+def test_what_a_student_does_to_the_test_changes_nothing(graded, student):
+    """The tests of these processes are never run, so their answers count: one is right and two are wrong."""
+    course, _, rows = graded
+    assert (rows[student]["status"], rows[student]["score"]) == ("graded", "30")
+    record = record_of(course, student)
+    assert [(result.status, result.score) for result in record.questions] == [("graded", s) for s in (30, 0, 0)]
+
+
+def test_a_report_that_a_student_wrote_is_not_kept(graded):
+    course, _, _ = graded
+    notebook = nbformat.read(course / "autograded" / "forged" / NAME / f"{NAME}.ipynb", as_version=4)
+    assert not any("data" in output for output in cell(notebook, "mean_of-solution").outputs)
+    reports = [
+        output.data[JSON_MIME] for one in notebook.cells for output in one.get("outputs", []) if "data" in output
+    ]
+    assert [(report["question"], report["score"]) for report in reports] == [
+        ("mean_of", 30),
+        ("center", 0),
+        ("scale", 0),
+    ]
 
 
 @pytest.mark.parametrize("student", ["linked_file", "linked_set", "linked_folder"])
 def test_links_are_not_followed(graded, student):
-    _, _, rows = graded
+    course, _, rows = graded
     assert (rows[student]["status"], rows[student]["score"]) == ("could not grade", "")
-    assert "is a link, expected the file itself" in rows[student]["remark"]
+    assert re.search("is a link, expected (the notebook's file itself|a folder)", rows[student]["remark"])
+    assert {result.status for result in record_of(course, student).questions} == {"unreadable"}
+    assert not list((course / "autograded" / student).rglob("*.ipynb"))
 
 
 def test_nobody_vanishes_from_the_table(graded):
