@@ -27,14 +27,8 @@ from bnlab.grading.formgrader import bear_bad_timestamps
 from bnlab.grading.grade import Grader
 from bnlab.grading.material import Material
 from bnlab.grading.pages import plain
-from bnlab.grading.record import CRASHED, Graded, Record
+from bnlab.grading.record import CRASHED, UNPROTECTED, Graded, Record
 from bnlab.grading.sandbox import KINDS, Sandbox, SandboxUnavailable
-
-COULD_NOT_GRADE = "Could not grade: "  # how the comment in the gradebook begins
-UNPROTECTED = {
-    "none": "Graded without a sandbox.",
-    "container": "Graded in a container, without a sandbox of its own.",
-}
 
 
 class TrustedGrading(NotebookExporter):
@@ -171,13 +165,14 @@ class TrustedGrading(NotebookExporter):
         if handed_in and data is None:
             graded = Graded(_with_status(graded.record, handed_in.status, handed_in.problem))
         record = graded.record
-        remarks = [UNPROTECTED[record.sandbox]] if record.sandbox in UNPROTECTED else []
+        remarks = []
         folder = self._submitted / self._student / self._name
         if data is not None:
             if handed_in.timestamp is None and os.path.lexists(folder / "timestamp.txt"):
                 remarks.append("timestamp.txt holds no time: ignored.")
             remarks += self._about_other_files(folder)
-        for finding in (*remarks, *record.findings):
+        unprotected = [UNPROTECTED[record.sandbox]] if record.sandbox in UNPROTECTED else []
+        for finding in (*unprotected, *remarks, *record.findings):
             self.log.warning("%s of %s: %s", self._name, self._student, _line(finding))
         for result in record.needs_an_eye:
             why = f"{result.question} could not be graded, {result.status}: {_line(result.message)}"

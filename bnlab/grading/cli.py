@@ -12,6 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -57,12 +58,12 @@ def grade(
         ),
     ] = False,
     sandbox: Annotated[
-        Kind,
+        Kind | None,
         typer.Option(
             help="How students' code is kept apart. container: this machine is one that holds nothing else and may be "
-            "thrown away.",
+            "thrown away. Default: what nbgrader_config.py says, as for the limits.",
         ),
-    ] = Kind.BUBBLEWRAP,
+    ] = None,
     no_sandbox: Annotated[
         bool, typer.Option("--no-sandbox", help="Run students' code unprotected; every record says so.")
     ] = False,
@@ -89,22 +90,24 @@ def grade(
         from sqlalchemy.exc import SQLAlchemyError
 
         from bnlab.grading.class_run import ClassRun
-        from bnlab.grading.course import CourseError
+        from bnlab.grading.course import CourseError, load_course, sandbox_of
         from bnlab.grading.gradebook import GradebookError
-        from bnlab.grading.sandbox import Sandbox, SandboxUnavailable
+        from bnlab.grading.sandbox import SandboxUnavailable
         from bnlab.grading.workers import ClassError
     except ImportError as error:
         complaints.print(f"Error: bnlab grade needs {error.name}: pip install 'bnlab[grading]'", markup=False)
         raise typer.Exit(2) from None
 
-    kind = Sandbox((Kind.NONE if no_sandbox else sandbox).value)
     tally = Tally()
     try:
+        configured, draw = sandbox_of(load_course(course))
+        kind = Kind.NONE if no_sandbox else sandbox
+        chosen = replace(configured, kind=kind.value) if kind else configured
         with (
             ClassRun(
-                course, problem_set, kind, students=student or (), questions=question or (), regrade=regrade
+                course, problem_set, chosen, students=student or (), questions=question or (), regrade=regrade
             ) as run,
-            _engine(run, jobs, scheduler, pictures) as engine,
+            _engine(run, jobs, scheduler, pictures or draw) as engine,
             _stoppable() as stop,
             _progress(problem_set, len(run.students)) as advance,
         ):
@@ -225,8 +228,6 @@ class Tally:
 @contextmanager
 def _engine(run, jobs: int | None, scheduler: str | None, pictures: bool) -> Iterator:
     """What grades the units: processes here, or a cluster."""
-    from dataclasses import replace
-
     from bnlab.grading.grade import Grader
     from bnlab.grading.sandbox import ForkServer
     from bnlab.grading.workers import Pool
@@ -238,8 +239,7 @@ def _engine(run, jobs: int | None, scheduler: str | None, pictures: bool) -> Ite
             yield cluster
     else:
         run.sandbox.probe()
-        # A fresh copy: what this process has loaded from the material can't be sent.
-        make_grader = partial(Grader, replace(run.material), run.sandbox, pictures)
+        make_grader = partial(Grader, run.material, run.sandbox, pictures)
         with (
             ForkServer(run.sandbox, run.material.modules, pictures) as server,
             Pool(make_grader, jobs or _cores(), server, run.material.modules_of_checks) as pool,

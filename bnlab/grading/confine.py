@@ -10,7 +10,7 @@ import os
 import platform
 import resource
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 try:
     import sandlock
@@ -60,6 +60,12 @@ class Limits:
     processes: int = 64
     file_bytes: int = 64 * 2**20
     output_bytes: int = 4 * 2**20
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                raise ValueError(f"the limit {field.name} is {value!r}, expected a number greater than 0")
 
 
 def _checked(name: str, *args: object) -> None:

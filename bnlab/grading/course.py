@@ -20,6 +20,8 @@ from nbgrader.coursedir import CourseDirectory
 from traitlets.config import PyFileConfigLoader
 
 from bnlab.checks.problem_set import CASES_VARIABLE, SEED_VARIABLE
+from bnlab.grading.confine import Limits
+from bnlab.grading.sandbox import Sandbox
 
 GRADING_CASES = 5  # a student's copy draws 3
 
@@ -123,6 +125,22 @@ def check_course(coursedir: CourseDirectory, name: str) -> None:
     if name not in known:
         has = f"only {', '.join(known)}" if known else "nor any other"
         raise CourseError(f"the gradebook does not know {name}, {has}: record it: {release_it}")
+
+
+def sandbox_of(coursedir: CourseDirectory) -> tuple[Sandbox, bool]:
+    """The sandbox that a course's configuration names, and whether figures are to be drawn.
+
+    Raises
+    ------
+    CourseError
+        ``c.TrustedGrading`` has a limit or a sandbox that there is none.
+    """
+    settings = coursedir.config.TrustedGrading
+    try:
+        limits = Limits(**settings.get("limits", {}))
+        return Sandbox(settings.get("sandbox", "bubblewrap"), limits), bool(settings.get("pictures", False))
+    except (TypeError, ValueError) as error:
+        raise CourseError(f"c.TrustedGrading in nbgrader_config.py: {error}") from None
 
 
 def students_in(coursedir: CourseDirectory) -> list[str]:

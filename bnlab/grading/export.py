@@ -12,9 +12,9 @@ from typing import Any
 from nbgrader.api import Assignment, Grade, Gradebook, MissingEntry, Student, SubmittedAssignment
 from nbgrader.plugins import ExportPlugin
 
-from bnlab.grading.autograde import COULD_NOT_GRADE
 from bnlab.grading.course import CourseError, assignments_in, name_problem, students_in
 from bnlab.grading.intake import UnreadableNotebook, read_notebook
+from bnlab.grading.record import COULD_NOT_GRADE
 
 COLUMNS = (
     "assignment student_id last_name first_name email status score max_score late_penalty submitted remark".split()

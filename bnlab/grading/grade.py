@@ -23,6 +23,7 @@ from bnlab.grading.record import (
     GRADED,
     MISSING,
     TIMEOUT,
+    UNPROTECTED,
     UNREADABLE,
     Graded,
     QuestionResult,
@@ -99,7 +100,8 @@ class Grader:
             return Graded(self._record(student, digest, results, (), ()), "", time.monotonic() - started)
         results = _Run(self, notebook, wanted).results()
         written = self._written(notebook) if questions is None else ()
-        _annotate(notebook, findings, results)
+        unprotected = [UNPROTECTED[self.sandbox.kind]] if self.sandbox.kind in UNPROTECTED else []
+        _annotate(notebook, findings, results, unprotected)
         record = self._record(student, digest, results, written, tuple(findings))
         return Graded(record, nbformat.writes(notebook), time.monotonic() - started)
 
@@ -462,7 +464,7 @@ def _pictures(outputs: list[NotebookNode]) -> list[str]:
     return found
 
 
-def _annotate(notebook: NotebookNode, findings: list[str], results: list[QuestionResult]) -> None:
+def _annotate(notebook: NotebookNode, findings: list[str], results: list[QuestionResult], remarks: list[str]) -> None:
     """Write into the notebook what a person should know about it, and a note that the student reads."""
     notebook.metadata.pop("bnlab", None)
     if findings:
@@ -481,8 +483,8 @@ def _annotate(notebook: NotebookNode, findings: list[str], results: list[Questio
         for result in results
         if result.borrowed
     ]
-    if findings or flags:
-        notebook.metadata["bnlab"] = {"findings": [*findings, *flags]}
+    if remarks or findings or flags:
+        notebook.metadata["bnlab"] = {"findings": [*remarks, *findings, *flags]}
 
 
 @contextmanager

@@ -32,8 +32,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import load_only
 
-from bnlab.grading.autograde import COULD_NOT_GRADE
-from bnlab.grading.record import GRADED, MISSING, UNREADABLE, Record
+from bnlab.grading.record import COULD_NOT_GRADE, GRADED, MISSING, UNREADABLE, Record
 
 NO_RESPONSE = "No response."  # nbgrader's comment on an answer that is as empty as it was handed out
 COMMENT_LIMIT = 2000  # characters

@@ -396,7 +396,7 @@ class _Repair:
             lambda cell, grade_id: cell.is_code and is_answer(cell, grade_id),
             lambda cell, grade_id: cell.claim == grade_id and is_answer(cell, grade_id),
             is_answer,
-            lambda cell, grade_id: cell.claim == grade_id or cell.text == self.answers[grade_id].source.strip() != "",
+            lambda cell, grade_id: cell.claim == grade_id or self.is_empty_for(cell, grade_id),
         )
         for fits in rules:
             for grade_id in [name for name in self.answers if name not in self.carriers]:
@@ -404,6 +404,12 @@ class _Repair:
                 if free:
                     kind = self.answers[grade_id].cell_type
                     self.carriers[grade_id] = max(free, key=lambda cell: (cell.node.cell_type == kind, cell.place))
+
+    def is_empty_for(self, cell: _Cell, grade_id: str) -> bool:
+        """Whether a cell is an answer as it was handed out. Answers in words all look alike: then its mark decides."""
+        text = self.answers[grade_id].source.strip()
+        alike = [name for name, other in self.answers.items() if other.source.strip() == text]
+        return cell.text == text != "" and (len(alike) == 1 or cell.claim not in self.answers or cell.claim == grade_id)
 
     def review_answers(self) -> None:
         """Note what is unusual about the answers, and leave out empty answer cells beside an answer."""
@@ -416,7 +422,7 @@ class _Repair:
                 self.note("Answer cell without its mark", name, "recognized by the function that it defines")
             if carrier.node.cell_type != handed_out.cell_type:
                 self.note("Answer cell of another type", name, f"turned back into {handed_out.cell_type}")
-            beside = [cell for cell in self.others if cell.text == empty != carrier.text and empty]
+            beside = [c for c in self.others if carrier.text != empty and self.is_empty_for(c, grade_id)]
             if beside:
                 self.note("Empty answer cell beside the answer", name, "left out")
                 self.left_out += beside

@@ -26,9 +26,9 @@ from nbgrader.api import (
 )
 from nbgrader.coursedir import CourseDirectory
 
-from bnlab.grading.autograde import COULD_NOT_GRADE as REASON_COMMENT
 from bnlab.grading.course import CourseError, assignments_in, name_problem, students_in
 from bnlab.grading.intake import UnreadableNotebook, read_notebook
+from bnlab.grading.record import COULD_NOT_GRADE as REASON_COMMENT
 from bnlab.grading.record import GRADED, MISSING, Record
 
 # What can be said of a submission as a whole. Only "graded" has a score.

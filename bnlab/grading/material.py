@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib import metadata
 from pathlib import Path
@@ -77,6 +77,10 @@ class Material:
             int(settings[SEED_VARIABLE]),
             int(settings[CASES_VARIABLE]),
         )
+
+    def __reduce__(self) -> tuple:
+        """The contents alone can be sent: not what was loaded from them."""
+        return type(self), tuple(getattr(self, part.name) for part in fields(self))
 
     @cached_property
     def notebook(self) -> NotebookNode:

@@ -16,6 +16,11 @@ TIMEOUT = "timeout"  # it did not end within its time
 MEMORY = "memory"  # it wanted more memory than there is for it
 MISSING = "missing"  # nothing was handed in for it
 UNREADABLE = "unreadable"  # the file is no notebook, or not this problem set's
+COULD_NOT_GRADE = "Could not grade: "  # how the comment in the gradebook begins
+UNPROTECTED = {
+    "none": "Graded without a sandbox.",
+    "container": "Graded in a container, without a sandbox of its own.",
+}
 STATUSES = (GRADED, CRASHED, TIMEOUT, MEMORY, MISSING, UNREADABLE)
 
 

@@ -507,3 +507,23 @@ def test_students_need_no_nbgrader(tmp_path):
     code = "import sys; sys.modules['nbgrader'] = None; import bnlab.grading.intake; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+@pytest.mark.parametrize("answered", [(), ("first",), ("second",), ("first", "second")])
+def test_answers_in_words_are_not_mistaken_for_each_other(answered):
+    """They are all handed out with the same text."""
+
+    def written(name):
+        mark = {"grade_id": name, "solution": True, "grade": True, "locked": False, "points": 3, "task": False}
+        return nbformat.v4.new_markdown_cell("YOUR ANSWER HERE", metadata={"nbgrader": {**mark, "schema_version": 3}})
+
+    source = nbformat.v4.new_notebook(cells=[written("first"), written("second")])
+    notebook = copy.deepcopy(source)
+    for cell_ in notebook.cells:
+        if cell_.metadata.nbgrader.grade_id in answered:
+            cell_.source = "Because."
+    repaired, findings = repair(notebook, source)
+    texts = {c.metadata.nbgrader.grade_id: c.source for c in repaired.cells}
+    empty = "YOUR ANSWER HERE"
+    assert texts == {name: "Because." if name in answered else empty for name in ("first", "second")}
+    assert findings == []

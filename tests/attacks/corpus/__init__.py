@@ -1,0 +1,1 @@
+"""The attacks, by theme. Their code is text; nothing here runs it."""
