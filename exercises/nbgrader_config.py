@@ -44,6 +44,13 @@ c.TrustedGrading.limits = {"cell_seconds": 30, "memory": 2 * 2**30}
 # Figures are shown as they were handed in. True draws them again, which takes longer than grading.
 c.TrustedGrading.pictures = False
 
+# Late work costs nothing until you take the # away. bnlab/grading/late.py says what each line does.
+# c.AssignLatePenalties.plugin_class = "bnlab.grading.late.LatePolicy"
+# c.LatePolicy.grace_minutes = 15
+# c.LatePolicy.percent_per_day = 10
+# c.LatePolicy.maximum_percent = 50
+# c.LatePolicy.zero_after_days = 14
+
 # Feedback is a page that shows no hidden code and can do nothing but be read.
 c.GenerateFeedback.exporter_class = "bnlab.grading.feedback.FeedbackExporter"
 c.GenerateFeedback.preprocessors = []

@@ -13,7 +13,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbconvert.exporters import NotebookExporter
 from nbgrader.api import Gradebook, MissingEntry
 from nbgrader.converters.base import NbGraderException
@@ -24,7 +23,7 @@ from traitlets import Bool, Dict, Enum, TraitError, validate
 from bnlab.grading.confine import Limits
 from bnlab.grading.course import CourseError, check_course, name_problem, students_in
 from bnlab.grading.formgrader import bear_bad_timestamps
-from bnlab.grading.grade import Grader
+from bnlab.grading.grade import Grader, with_remarks
 from bnlab.grading.material import Material
 from bnlab.grading.pages import plain
 from bnlab.grading.record import CRASHED, UNPROTECTED, Graded, Record
@@ -168,8 +167,7 @@ class TrustedGrading(NotebookExporter):
         remarks = []
         folder = self._submitted / self._student / self._name
         if data is not None:
-            if handed_in.timestamp is None and os.path.lexists(folder / "timestamp.txt"):
-                remarks.append("timestamp.txt holds no time: ignored.")
+            remarks += handed_in.remarks
             remarks += self._about_other_files(folder)
         unprotected = [UNPROTECTED[record.sandbox]] if record.sandbox in UNPROTECTED else []
         for finding in (*unprotected, *remarks, *record.findings):
@@ -181,7 +179,7 @@ class TrustedGrading(NotebookExporter):
         self._gradebook.write(record, handed_in.timestamp if handed_in else None)
         files = {"record.json": record.to_json().encode()}
         if graded.notebook:
-            files[f"{self._name}.ipynb"] = _with_remarks(graded.notebook, remarks).encode()
+            files[f"{self._name}.ipynb"] = with_remarks(graded.notebook, remarks).encode()
         if handed_in and handed_in.stamp:
             files["timestamp.txt"] = handed_in.stamp
         self._write(files)
@@ -247,16 +245,6 @@ def _with_status(record: Record, status: str, message: str) -> Record:
     """A record of something that was not graded, with the reason."""
     results = tuple(replace(result, status=status, score=None, message=message) for result in record.questions)
     return replace(record, questions=results)
-
-
-def _with_remarks(notebook: str, remarks: list[str]) -> str:
-    """An executed notebook with remarks for the instructor among the findings in its metadata."""
-    if not remarks:
-        return notebook
-    content = nbformat.reads(notebook, as_version=4)
-    findings = content.metadata.get("bnlab", {}).get("findings", [])
-    content.metadata["bnlab"] = {"findings": [*remarks, *findings]}
-    return nbformat.writes(content)
 
 
 def _files(folder: Path, ignore: list[str]) -> set[str]:

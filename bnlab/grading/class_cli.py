@@ -234,9 +234,12 @@ def export(
         list[str] | None, typer.Argument(metavar="[PROBLEM_SET]...", help="Such as ps1_scaling. Default: all.")
     ] = None,
     course: Course = COURSE,
-    to: Annotated[Path, typer.Option(help="The file; a second one beside it is named ..._by_question.")] = Path(
-        "grades.csv"
-    ),
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file; a second one beside it is named ..._by_question. Default: grades.csv in the course."
+        ),
+    ] = None,
 ) -> None:
     """Write all scores as CSV: a line for each student and problem set, and in a second file one for each question.
 
@@ -246,6 +249,7 @@ def export(
         from bnlab.grading.course import CourseError, load_course, run_nbgrader
 
         load_course(course)
+        to = to or course / "grades.csv"
         arguments = ["export", "--to", os.path.abspath(to)]
         for name in problem_sets or ():
             arguments += ["--assignment", name]

@@ -25,7 +25,7 @@ import nbformat
 from nbgrader.utils import parse_utc
 
 from bnlab.grading.course import check_course, load_course, name_problem, students_in
-from bnlab.grading.grade import FILE_LIMIT
+from bnlab.grading.grade import FILE_LIMIT, with_remarks
 from bnlab.grading.gradebook import GradebookError, GradebookWriter
 from bnlab.grading.material import Material, environment
 from bnlab.grading.record import (
@@ -66,6 +66,8 @@ class HandedIn:
         When it was handed in, UTC without a time zone, if ``timestamp.txt`` says so.
     stamp : bytes
         That file, if it does.
+    remarks : tuple of str
+        What a person should know about the files around the notebook.
     """
 
     student: str
@@ -75,6 +77,7 @@ class HandedIn:
     problem: str = ""
     timestamp: datetime | None = None
     stamp: bytes = b""
+    remarks: tuple[str, ...] = ()
 
 
 def read_submission(submitted: Path, student: str, name: str) -> HandedIn | None:
@@ -108,11 +111,16 @@ def read_submission(submitted: Path, student: str, name: str) -> HandedIn | None
         try:
             data = _read_file(f"{name}.ipynb", place, FILE_LIMIT)
         except FileNotFoundError:
-            return HandedIn(student, None, "", MISSING, _what_else(place, name), timestamp, stamp)
+            # Files of another name are no reason to say that nothing was handed in.
+            status = UNREADABLE if _other_names(place) else MISSING
+            return HandedIn(student, None, "", status, _what_else(place, name), timestamp, stamp)
         except OSError as error:
             problem = _what_is(f"{name}.ipynb", place, error, "the notebook's file itself")
             return HandedIn(student, None, "", UNREADABLE, problem, timestamp, stamp)
-        return HandedIn(student, data, hashlib.sha256(data).hexdigest(), timestamp=timestamp, stamp=stamp)
+        has_stamp = any(entry == "timestamp.txt" for entry in os.listdir(place))
+        remarks = ("timestamp.txt holds no time: ignored.",) if has_stamp and timestamp is None else ()
+        digest = hashlib.sha256(data).hexdigest()
+        return HandedIn(student, data, digest, timestamp=timestamp, stamp=stamp, remarks=remarks)
 
 
 class _NotOrdinary(OSError):
@@ -156,10 +164,13 @@ def _what_is(name: str, folder: int, error: OSError, expected: str) -> str:
     return f"{_shown(name)} {what}, expected {expected}: ask for the file"
 
 
+def _other_names(folder: int) -> list[str]:
+    return [name for name in sorted(os.listdir(folder)) if name != "timestamp.txt" and not name.startswith(".")]
+
+
 def _what_else(folder: int, name: str) -> str:
     """What a folder holds in place of the notebook."""
-    names = sorted(os.listdir(folder))
-    others = [_shown(other) for other in names if other != "timestamp.txt" and not other.startswith(".")]
+    others = [_shown(other) for other in _other_names(folder)]
     more = f" and {len(others) - 5} more" if len(others) > 5 else ""
     return f"{name}.ipynb is not among the files handed in ({', '.join(others[:5]) or 'none'}{more})"
 
@@ -407,6 +418,8 @@ class ClassRun:
             if questions is not None:
                 record, notebook = self._merge(folder, graded, questions)
             folder.mkdir(parents=True, exist_ok=True)
+            if notebook:
+                notebook = with_remarks(notebook, handed_in.remarks)
             _write(folder / PENDING_NOTEBOOK, notebook.encode())
             _write(folder / PENDING, record.to_json().encode())
         except OSError as error:

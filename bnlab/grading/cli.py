@@ -128,8 +128,8 @@ def grade(
         stopped = True
     tally.show(problem_set, course)
     if stopped:
-        again = " (with --regrade it starts from the beginning: leave that out)" if regrade else ""
-        complaints.print(f"Stopped. What is graded is written; the same command goes on{again}.")
+        again = "the same command goes on" if not regrade else "what it had not come to is as it was before"
+        complaints.print(f"Stopped. What is graded is written; {again}.")
         raise typer.Exit(130)
     raise typer.Exit(1 if tally.troubles else 0)
 

@@ -17,6 +17,7 @@ try:
 except ImportError:  # it is made for Linux alone
     sandlock = None
 
+ROOM = "/submission"  # the home and working directory of a submission behind bubblewrap
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWIPC = 0x00020000, 0x20000000, 0x08000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
     1,
@@ -48,7 +49,7 @@ class Limits:
     processes : int
         Processes and threads at one time.
     file_bytes : int
-        Bytes of one file, of ``/tmp`` and of ``/dev/shm``. They are kept in memory.
+        Bytes of one file, and of each directory that a submission can write to. They are kept in memory.
     output_bytes : int
         Bytes of all outputs of all cells that are kept for the executed notebook; what is beyond is cut off.
     """
@@ -84,15 +85,24 @@ def adopt_orphans() -> None:
     _checked("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def own_mounts(limits: Limits) -> None:
-    """Mount /proc of the own processes and empty /tmp and /dev/shm that nobody else sees."""
+def own_mounts(limits: Limits, hides_tmp: bool) -> None:
+    """Mount /proc of the own processes, and empty directories that nobody else sees.
+
+    Parameters
+    ----------
+    limits : Limits
+    hides_tmp : bool
+        Whether /tmp is one of them. If not, it can't be written to.
+    """
     _checked("unshare", CLONE_NEWNS)
     _checked("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
     hidden = MS_NOSUID | MS_NODEV
     _checked("mount", b"proc", b"/proc", b"proc", hidden | MS_NOEXEC, None)
     _checked("mount", None, b"/dev", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, None)
-    for place in (b"/tmp", b"/dev/shm"):
-        _checked("mount", b"tmpfs", place, b"tmpfs", hidden, f"size={limits.file_bytes},nr_inodes=10000".encode())
+    for place in (ROOM, "/dev/shm", *(["/tmp"] if hides_tmp else [])):
+        _checked(
+            "mount", b"tmpfs", place.encode(), b"tmpfs", hidden, f"size={limits.file_bytes},nr_inodes=10000".encode()
+        )
 
 
 def drop_rights(uid: int) -> None:
@@ -127,10 +137,10 @@ def limit_resources(limits: Limits) -> None:
 
 
 def confine_files() -> bool:
-    """Landlock: read what is there, write to /tmp and /dev/shm alone. Whether the kernel has it."""
+    """Landlock: read what is there, write to the own directories alone. Whether the kernel has it."""
     if sandlock is None or sandlock.landlock_abi_version() < sandlock.min_landlock_abi():
         return False
-    writable = [place for place in ("/tmp", "/dev/shm", "/dev/null") if os.path.exists(place)]
+    writable = [place for place in (ROOM, "/tmp", "/dev/shm", "/dev/null") if os.path.exists(place)]
     sandlock.confine(sandlock.Sandbox(fs_readable=["/"], fs_writable=writable))
     return True
 

@@ -17,7 +17,7 @@ import sqlalchemy
 from jupyter_core.application import NoStart
 from nbgrader.apps import NbGraderApp
 from nbgrader.coursedir import CourseDirectory
-from traitlets.config import PyFileConfigLoader
+from traitlets.config import Config, PyFileConfigLoader
 
 from bnlab.checks.problem_set import CASES_VARIABLE, SEED_VARIABLE
 from bnlab.grading.confine import Limits
@@ -102,7 +102,25 @@ def load_course(course: Path) -> CourseDirectory:
     if not (course / "nbgrader_config.py").is_file():
         raise CourseError(f"{course} has no nbgrader_config.py, so it is no course directory: name another one")
     config = PyFileConfigLoader("nbgrader_config.py", path=str(course)).load_config()
+    _check_late_policy(config)
     return CourseDirectory(config=config, root=str(course))
+
+
+def _check_late_policy(config: Config) -> None:
+    """A policy that nbgrader would pass over in silence: settings that there are none, or nobody to read them."""
+    if "LatePolicy" not in config:
+        return
+    from bnlab.grading.late import LatePolicy
+
+    known = sorted(set(LatePolicy.class_trait_names(config=True)))
+    for name in config.LatePolicy:
+        if name not in known:
+            raise CourseError(f"c.LatePolicy has no setting {name!r}, it has {', '.join(known)}: correct the name")
+    if not config.AssignLatePenalties.get("plugin_class"):
+        raise CourseError(
+            "c.LatePolicy is set in nbgrader_config.py, but nothing reads it: add "
+            'c.AssignLatePenalties.plugin_class = "bnlab.grading.late.LatePolicy"'
+        )
 
 
 def check_course(coursedir: CourseDirectory, name: str) -> None:

@@ -54,7 +54,7 @@ def main(descriptor: int, settings: dict) -> None:
         if os.fork() == 0:
             control.close()
             uid = settings["uid"] and settings["uid"] + number % UIDS
-            _keep(*handed, settings["kind"], uid, limits)
+            _keep(*handed, settings["kind"], uid, settings["hides_tmp"], limits)
         for one in handed:
             os.close(one)
 
@@ -82,11 +82,11 @@ def warm_up(modules: list[str], pictures: bool) -> None:
         figure.savefig(io.BytesIO(), format="png")
 
 
-def _keep(channel: int, report: int, kind: str, uid: int, limits: Limits) -> None:
+def _keep(channel: int, report: int, kind: str, uid: int, hides_tmp: bool, limits: Limits) -> None:
     """The keeper's life; it never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     grader = socket.socket(fileno=report)
-    room = "/tmp"
+    room = confine.ROOM
     try:
         if kind == "bubblewrap":
             confine.new_namespaces()
@@ -101,10 +101,12 @@ def _keep(channel: int, report: int, kind: str, uid: int, limits: Limits) -> Non
         os._exit(1)
     if child == 0:
         grader.close()
+        if kind == "bubblewrap":
+            confine.own_mounts(limits, hides_tmp)
         _become_runner(channel, kind, uid, room, limits)
     os.close(channel)
     how = _watch(child, grader, limits)
-    if room != "/tmp":
+    if kind != "bubblewrap":
         shutil.rmtree(room, ignore_errors=True)
     _tell(grader, how)
     os._exit(0)
@@ -205,8 +207,6 @@ def _become_runner(channel: int, kind: str, uid: int, room: str, limits: Limits)
     from bnlab.grading import runner
 
     try:
-        if kind == "bubblewrap":
-            confine.own_mounts(limits)
         connection = channel if channel == 3 else os.dup2(channel, 3, inheritable=False)
         _close_all_but(connection)
         os.chdir(room)

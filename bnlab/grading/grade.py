@@ -98,7 +98,9 @@ class Grader:
         except _Unusable as error:
             results = [self._without_score(name, error.status, str(error)) for name in wanted]
             return Graded(self._record(student, digest, results, (), ()), "", time.monotonic() - started)
-        results = _Run(self, notebook, wanted).results()
+        run = _Run(self, notebook, wanted)
+        results = run.results()
+        findings += run.stopped_cells()
         written = self._written(notebook) if questions is None else ()
         unprotected = [UNPROTECTED[self.sandbox.kind]] if self.sandbox.kind in UNPROTECTED else []
         _annotate(notebook, findings, results, unprotected)
@@ -227,6 +229,16 @@ class _Run:
         found |= {name: self._without_score(name, MISSING, "its test cell is not there") for name in absent}
         return [found[name] for name in self._wanted]
 
+    def stopped_cells(self) -> list[str]:
+        """What is to be said of cells that had to be left out."""
+        return [
+            f"A cell was stopped and left out ({self._first_line(place)}): {stop}"
+            for place, stop in self.cut_off.items()
+        ]
+
+    def _first_line(self, place: int) -> str:
+        return (self._cells[place].source.strip().splitlines() or [""])[0][:80]
+
     def _question(self, cell: NotebookNode) -> str:
         """Name of the question that a cell tests, or ''."""
         mark = _mark(cell)
@@ -327,6 +339,8 @@ class _Run:
                     self._room -= len(picture)
                     data["image/png"] = picture
                     output.metadata["bnlab"] = "picture as handed in"
+                else:
+                    data["text/plain"] = "(a figure, not drawn while grading)"
         return outputs
 
     def _take(self, value: Any) -> str:
@@ -393,8 +407,7 @@ class _Run:
     def _blamed(self, name: str) -> QuestionResult:
         """No points, but perhaps only because some other cell was stopped: a person must look."""
         place, stop = next(iter(self.cut_off.items()))
-        lines = self._cells[place].source.strip().splitlines() or [""]
-        message = f"no points without the cell that was stopped ({lines[0][:80]}): {stop}"
+        message = f"no points without the cell that was stopped ({self._first_line(place)}): {stop}"
         return self._without_score(name, stop.status, message)
 
     def _without_score(self, name: str, status: str, message: str) -> QuestionResult:
@@ -485,6 +498,16 @@ def _annotate(notebook: NotebookNode, findings: list[str], results: list[Questio
     ]
     if remarks or findings or flags:
         notebook.metadata["bnlab"] = {"findings": [*remarks, *findings, *flags]}
+
+
+def with_remarks(notebook: str, remarks: Collection[str]) -> str:
+    """An executed notebook with remarks for the instructor among the findings in its metadata."""
+    if not remarks:
+        return notebook
+    content = nbformat.reads(notebook, as_version=4)
+    findings = [*remarks, *content.metadata.get("bnlab", {}).get("findings", [])]
+    content.metadata["bnlab"] = {"findings": list(dict.fromkeys(findings))}
+    return nbformat.writes(content)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import bnlab
-from bnlab.grading.confine import Limits
+from bnlab.grading.confine import ROOM, Limits
 from bnlab.grading.fork_server import UIDS
 from bnlab.grading.wire import Channel
 
@@ -93,7 +93,7 @@ class Sandbox:
         """The command that starts the fork server."""
         mine = FIRST_UID + (os.getpid() % 2**14 * 4 + next(_servers) % 4) * UIDS
         uid = mine if os.getuid() == 0 and self.kind != "none" else 0
-        settings = {"kind": self.kind, "uid": uid, "limits": asdict(self.limits)}
+        settings = {"kind": self.kind, "uid": uid, "limits": asdict(self.limits), "hides_tmp": _can_hide_tmp()}
         settings = json.dumps({**settings, "modules": modules, "pictures": pictures})
         python = [sys.executable, "-s", "-P", "-m", "bnlab.grading.fork_server", str(descriptor), settings]
         return [*_bubblewrap(), *python] if self.kind == "bubblewrap" else python
@@ -144,7 +144,7 @@ class ForkServer:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env=_environment(),
+                env=_environment(sandbox.kind),
                 start_new_session=True,  # Ctrl-C is for the grader, which ends what it has begun
             )
         except OSError as error:
@@ -284,11 +284,12 @@ class SandboxedProcess:
         self.end()
 
 
-def _environment() -> dict[str, str]:
+def _environment(kind: str) -> dict[str, str]:
     """All the environment variables there are inside."""
     return {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "HOME": "/tmp",
+        "HOME": ROOM if kind == "bubblewrap" else "/tmp",
+        "TMPDIR": ROOM if kind == "bubblewrap" else "/tmp",
         "LANG": "C.UTF-8",
         "PYTHONHASHSEED": "0",  # the same submission gives the same record
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -309,6 +310,8 @@ def _bubblewrap() -> list[str]:
     command += ["--hostname", "sandbox", "--cap-drop", "ALL"]
     for right in rights:
         command += ["--cap-add", right]
+    # Before the places of Python, which may lie inside.
+    command += ["--tmpfs", "/tmp", "--perms", "0755", "--dir", ROOM]
     for place in SYSTEM:
         if os.path.islink(place):
             command += ["--symlink", os.readlink(place), place]
@@ -332,6 +335,11 @@ def _bubblewrap() -> list[str]:
         "/tmp",
         "--",
     ]
+
+
+def _can_hide_tmp() -> bool:
+    """Whether nothing of Python lies in /tmp, so that every submission can have an empty one."""
+    return not any(place.startswith("/tmp/") for place in _python_places())
 
 
 def _python_places() -> list[str]:

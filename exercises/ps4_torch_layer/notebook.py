@@ -903,7 +903,7 @@ def network(norm):
     )
 
 
-data = [stripes(16) for _ in range(20)]
+data = [stripes(16) for _ in range(10)]
 networks, losses = {"torch": network(nn.BatchNorm2d), "yours": network(BatchNorm)}, {"torch": [], "yours": []}
 for name, net in networks.items():
     for images, labels in data:
@@ -912,7 +912,7 @@ for name, net in networks.items():
         losses[name].append(loss.item())
         with torch.no_grad():  # a step of gradient descent
             for parameter in net.parameters():
-                parameter -= 0.1 * parameter.grad
+                parameter -= 0.2 * parameter.grad
                 parameter.grad = None
 
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
@@ -921,7 +921,7 @@ ax.plot(losses["yours"], "-", label="yours")
 ax.set(xlabel="step", ylabel="loss")
 ax.legend()
 plt.show()
-images, labels = stripes(200)
+images, labels = stripes(100)
 with torch.no_grad():
     answers = {name: net.eval()(images) for name, net in networks.items()}
 print(f"right answers, yours: {(answers['yours'].argmax(dim=1) == labels).float().mean():.0%}")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from difflib import unified_diff
 from pathlib import Path
 
 import nbformat
@@ -79,7 +80,9 @@ def test_honest_work_at_the_same_time(ready):
         for one in CORPUS:
             if one.name in ALONGSIDE:
                 assert not bench.run(one).problems
-        assert set(alongside.result()) == {expected}
+        found = set(alongside.result())
+    differences = [line for one in found for line in unified_diff(expected.splitlines(), one.splitlines(), n=0)]
+    assert not differences, "\n".join(differences)
 
 
 def test_there_are_enough():

@@ -13,11 +13,10 @@ import pytest
 from conftest import NAME, RIGHT, cell, hand_in
 from nbgrader.api import Gradebook
 
-from bnlab.grading.autograde import COULD_NOT_GRADE
 from bnlab.grading.course import run_nbgrader
 from bnlab.grading.grade import Grader
 from bnlab.grading.material import Material
-from bnlab.grading.record import Record
+from bnlab.grading.record import COULD_NOT_GRADE, Record
 from bnlab.grading.sandbox import Sandbox, SandboxUnavailable
 
 # nbgrader's own add_submission makes SQLAlchemy warn.

@@ -162,7 +162,7 @@ def test_a_folder_without_the_notebook_and_no_folder(tmp_path):
     for name in ("timestamp.txt", "mine <b>.ipynb", ".hidden"):
         (tmp_path / "amara" / NAME / name).touch()
     handed_in = read_submission(tmp_path, "amara", NAME)
-    assert handed_in.status == MISSING
+    assert handed_in.status == UNREADABLE
     assert handed_in.problem == f"{NAME}.ipynb is not among the files handed in (mine ?b?.ipynb)"
 
 

@@ -16,11 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nbgrader.api import Gradebook
 
-from bnlab.grading.autograde import COULD_NOT_GRADE
 from bnlab.grading.course import load_course, run_nbgrader
 from bnlab.grading.export import status_of
 from bnlab.grading.gradebook import GradebookError, GradebookWriter
-from bnlab.grading.record import GRADED, MISSING, STATUSES, TIMEOUT, UNREADABLE, QuestionResult, Record, WrittenAnswer
+from bnlab.grading.record import (
+    COULD_NOT_GRADE,
+    GRADED,
+    MISSING,
+    STATUSES,
+    TIMEOUT,
+    UNREADABLE,
+    QuestionResult,
+    Record,
+    WrittenAnswer,
+)
 
 POINTS = {"mean_of": 30.0, "center": 30.0, "scale": 40.0}
 DUE = datetime(2026, 10, 5, 18, 0)
