@@ -321,20 +321,7 @@ def _bubblewrap() -> list[str]:
         for parent in reversed(Path(place).parents[:-1]):  # bubblewrap would make them for root alone
             command += ["--perms", "0755", "--dir", str(parent)]
         command += ["--ro-bind", place, place]
-    return [
-        *command,
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--tmpfs",
-        "/tmp",
-        "--remount-ro",
-        "/",
-        "--chdir",
-        "/tmp",
-        "--",
-    ]
+    return [*command, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/", "--chdir", "/", "--"]
 
 
 def _can_hide_tmp() -> bool:
