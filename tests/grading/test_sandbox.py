@@ -56,7 +56,7 @@ def test_it_sees_neither_other_processes_nor_others_files(server, tmp_path):
     with server.fork() as process:
         seen = run(
             process,
-            f"import os\nprint([p for p in os.listdir('/proc') if p.isdigit()], os.listdir('/tmp'), "
+            f"import os\nprint([p for p in os.listdir('/proc') if p.isdigit()], os.listdir('.'), "
             f"os.path.exists({str(canary)!r}), os.path.exists({str(course)!r}), os.path.exists({str(Path.home())!r}) "
             f"and os.listdir({str(Path.home())!r}), sorted(os.environ))",
         )
@@ -101,7 +101,7 @@ def test_what_it_may_not_do_fails(server, code):
 @needs_bubblewrap
 def test_nothing_is_left_for_the_next(server):
     with server.fork() as process:
-        run(process, "import os, sys\nopen('/tmp/x', 'w').write('1'); open('/dev/shm/x', 'w').write('1')")
+        run(process, "import os, sys\nopen('x', 'w').write('1'); open('/dev/shm/x', 'w').write('1')")
         run(process, "sys.modules['planted'] = os; os.environ['PLANTED'] = '1'; import builtins; builtins.planted = 1")
     with server.fork() as process:
         code = "import builtins, os, sys\nprint(os.listdir('/tmp'), os.listdir('/dev/shm'), 'planted' in sys.modules, "
