@@ -311,7 +311,7 @@ def _bubblewrap() -> list[str]:
     for right in rights:
         command += ["--cap-add", right]
     # Before the places of Python, which may lie inside.
-    command += ["--tmpfs", "/tmp", "--perms", "0755", "--dir", ROOM]
+    command += ["--tmpfs", "/tmp", "--tmpfs", ROOM]
     for place in SYSTEM:
         if os.path.islink(place):
             command += ["--symlink", os.readlink(place), place]

@@ -63,6 +63,7 @@ class Watch:
         self.seed = (course / "grading_seed").read_text().strip()
         self._listen()
         self._temporary = Path(tempfile.mkdtemp(prefix="bnlab-attacks-"))  # where the grader's own files go
+        self._temporary.chmod(0o755)  # other tests of this process, as other users, may have files in it
         self._kept = os.environ.get("TMPDIR"), tempfile.tempdir
         os.environ["TMPDIR"] = tempfile.tempdir = str(self._temporary)
 

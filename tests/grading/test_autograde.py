@@ -119,7 +119,7 @@ NOT_READ = {
     "pdf": ("unreadable", "is a PDF"),
     "cut_off": ("unreadable", "breaks off at line"),
     "holidays": ("unreadable", "none of this problem set's cells"),
-    "misnamed": ("missing", "ps1_tiny.ipynb is not among the files handed in (solution.ipynb)"),
+    "misnamed": ("unreadable", "ps1_tiny.ipynb is not among the files handed in (solution.ipynb)"),
 }
 # Student: status and message of the question `center` alone. The other two are right.
 STOPPED = {
