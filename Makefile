@@ -14,11 +14,11 @@ SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.p
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book test test-site test-oldest exercises verify grade-demo lint constraints clean
+.PHONY: help book test test-site test-oldest exercises verify grade-demo bench-grading lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,6 +58,10 @@ verify: $(INSTALLED)  ## Prove the exercises' checks on right and wrong solution
 
 grade-demo: $(INSTALLED)  ## Grade a made-up class with nbgrader and show the scores
 	python -m bnlab.grading.demo
+
+bench-grading: $(INSTALLED)  ## Measure trusted grading beside nbgrader's own, and for a large class (an hour)
+	python benchmarks/grading.py --output book/results/grading.json
+	python benchmarks/grading_scale.py --output book/results/grading_scale.json
 
 test: $(INSTALLED)  ## Run the whole test suite (the site's tests need `make book` first)
 	pytest -n auto $(PYTESTFLAGS)
