@@ -43,7 +43,7 @@ SITE := _build/html
 endif
 
 book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
-	python -m bnlab.experiments run --all --quiet --jobs 2
+	python -m bnlab.experiments run --all --quiet
 	$(if $(SOLUTIONS),bnlab exercises solutions)
 	jupyter-book build . $(SOLVED) $(BOOKFLAGS)
 	@echo "The website: $(SITE)/index.html     The exercises: _build/exercises/*.zip"

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bnlab.experiments import CLAIMS, VERDICTS, Journal, Result, find, names, recorded
-from bnlab.experiments.conduct import BUDGETS, cached
+from bnlab.experiments.conduct import BUDGETS, Share, cached
 
 app = typer.Typer(
     help="The experiments behind the claims of the course.", no_args_is_help=True, pretty_exceptions_enable=False
@@ -62,7 +62,14 @@ def run(
         ),
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for a figure of each, NAME.svg.")] = None,
-    jobs: Annotated[int, typer.Option(help="Experiments at a time; they share the processor's cores.", min=1)] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that share an experiment's work. Default: one per core on the CPU, else one. "
+            "With 1, seconds are measured with nothing beside them.",
+            min=1,
+        ),
+    ] = None,
     fresh: Annotated[bool, typer.Option(help="Measure everything again, whatever the cache has.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print no verdicts.")] = False,
 ) -> None:
@@ -94,6 +101,7 @@ def run(
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             _refuse(f"{folder} can't be made a folder for results ({error.strerror}): give another one")
+    jobs = jobs or ((os.cpu_count() or 1) if device == "cpu" else 1)
     files, failed = _run_all(chosen, seeds, device, budget, jobs, fresh)
     for name in chosen:
         if name in failed:
@@ -120,7 +128,7 @@ def run(
 
 
 def _run_all(chosen, seeds, device, budget, jobs, fresh):
-    """Run experiments, `jobs` at a time, each in a process of its own; return the files and the errors by name."""
+    """Run experiments one after the other, each shared by `jobs` processes; return files and errors by name."""
     files, failed = {}, {}
     context = multiprocessing.get_context("spawn")
     columns = (
@@ -130,22 +138,31 @@ def _run_all(chosen, seeds, device, budget, jobs, fresh):
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    threads = max(1, (os.cpu_count() or 1) // jobs)
     with (
         context.Manager() as manager,
-        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
         Progress(*columns, console=console) as progress,
+        ProcessPoolExecutor(jobs, context, initializer=_set_threads, initargs=(threads,)) as pool,
     ):
         reports = manager.Queue()
-        bars = {name: progress.add_task(name, total=None, start=False) for name in chosen}
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        futures = {pool.submit(_run_one, name, seeds, device, budget, fresh, threads, reports): name for name in chosen}
-        waiting = dict(futures)
+        bars, done, waiting = {}, {}, {}
+        for name in chosen:
+            files[name] = cached(name, budget, range(seeds), device)
+            if _finished(files[name], fresh):
+                progress.add_task(name, total=1, completed=1)
+                continue
+            bars[name] = progress.add_task(name, total=None, start=False)
+            done[name], taken = [0] * jobs, manager.dict()
+            for number in range(jobs):
+                share = Share(taken, number, jobs)
+                waiting[pool.submit(_run_share, name, seeds, device, budget, files[name], share, reports)] = name
         while waiting or not reports.empty():
             try:
-                name, done, total = reports.get(timeout=0.2)
+                name, number, its, total = reports.get(timeout=0.2)
                 if not progress.tasks[bars[name]].started:
                     progress.start_task(bars[name])
-                progress.update(bars[name], completed=done, total=total)
+                done[name][number] = its
+                progress.update(bars[name], completed=sum(done[name]), total=total)
             except queue.Empty:
                 pass
             for future in [future for future in waiting if future.done()]:
@@ -153,35 +170,44 @@ def _run_all(chosen, seeds, device, budget, jobs, fresh):
                 if future.exception():
                     failed[name] = "".join(traceback.format_exception_only(future.exception()))
                     failed[name] += str(future.exception().__cause__ or "")
-                else:
-                    files[name] = future.result()
-                progress.stop_task(bars[name])
+                if name not in waiting.values():
+                    progress.stop_task(bars[name])
+                    if name not in failed:
+                        _journal(files[name]).unlink(missing_ok=True)
     return files, failed
 
 
-def _run_one(name, seeds, device, budget, fresh, threads, reports):
-    """Run one experiment in this process, unless the cache has it; return the file with its result."""
-    path = cached(name, budget, range(seeds), device)
-    part = path.with_suffix(".jsonl")
+def _finished(path, fresh):
+    """Tell whether the cache has the result; what is there and isn't one, or isn't wanted, is removed."""
     if fresh:
         path.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
-    if path.exists():
-        try:
-            Result.load(path)
-        except ValueError:  # not a result, whatever happened to it: measure again
-            path.unlink()
-        else:
-            reports.put((name, 1, 1))
-            return path
-    module = find(name)
+        _journal(path).unlink(missing_ok=True)
+    try:
+        Result.load(path)
+    except FileNotFoundError:
+        return False
+    except ValueError:  # whatever happened to it: measure again
+        path.unlink()
+        return False
+    return True
+
+
+def _journal(path):
+    return path.with_suffix(".jsonl")
+
+
+def _set_threads(number):
     import torch
 
-    torch.set_num_threads(threads)
-    journal = Journal(part, advance=lambda done, total: reports.put((name, done, total)))
-    module.run(seeds=range(seeds), device=device, budget=budget, journal=journal).save(path)
-    part.unlink(missing_ok=True)
-    return path
+    torch.set_num_threads(number)
+
+
+def _run_share(name, seeds, device, budget, path, share, reports):
+    """Measure one process's share of an experiment; the first also saves the result."""
+    journal = Journal(_journal(path), lambda done, total: reports.put((name, share.number, done, total)), share)
+    result = find(name).run(seeds=range(seeds), device=device, budget=budget, journal=journal)
+    if share.number == 0:
+        result.save(path)
 
 
 @app.command()

@@ -20,7 +20,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pkgutil import iter_modules
-from time import perf_counter
+from time import perf_counter, sleep
 
 from bnlab.experiments.claims import CLAIMS
 from bnlab.experiments.result import Result, Verdict, plain
@@ -86,6 +86,35 @@ class Experiment:
             ) from error
 
 
+class Share:
+    """The part of one process in a run that several processes share through one journal: whoever is free takes a unit.
+
+    Parameters
+    ----------
+    taken : dict
+        Which process has taken which unit; a dictionary that all of them see, as `multiprocessing.Manager` makes it.
+    number, of : int
+        Which of how many processes this is. Each begins at another place of the list, so that neighbors, which often
+        have some preparation in common, stay together.
+    """
+
+    def __init__(self, taken, number: int = 0, of: int = 1):
+        self.taken, self.number, self.of = taken, number, of
+
+    def order(self, keys: list[str]) -> list[str]:
+        """Return the units' keys in the order in which this process asks for them."""
+        first = len(keys) * self.number // self.of
+        return keys[first:] + keys[:first]
+
+    def takes(self, key: str) -> bool:
+        """Take a unit, unless another process has it."""
+        return self.taken.setdefault(key, self.number) == self.number
+
+    def returns(self, key: str) -> None:
+        """Leave a unit that couldn't be measured to the others, so that none waits for it."""
+        self.taken.pop(key, None)
+
+
 class Journal:
     """Remembers measured units, in a file if it has a path, so that a run that was cut off goes on where it stopped.
 
@@ -94,39 +123,68 @@ class Journal:
     path : path or None
         A file of JSON lines, made where it doesn't exist. None keeps everything in memory.
     advance : callable or None
-        Called as ``advance(done, total)`` after every unit, and once before the first.
+        Called as ``advance(done, total)`` after every unit, and once before the first; of a shared run, with the units
+        of this share.
+    share : Share or None
+        Where several processes write into this file. None measures everything here.
     """
 
-    def __init__(self, path=None, advance: Callable[[int, int], None] | None = None):
+    def __init__(self, path=None, advance: Callable[[int, int], None] | None = None, share: Share | None = None):
         self.path = None if path is None else Path(path)
         self.advance = advance or (lambda done, total: None)
+        self.share = share or Share({})
         self.entries = {}
-        if self.path and self.path.exists():
-            text = self.path.read_text(errors="replace")
-            for line in text.splitlines():
-                try:
-                    entry = json.loads(line)
-                    self.entries[entry["unit"]] = {key: entry[key] for key in ("unit", "rows", "seconds")}
-                except (json.JSONDecodeError, KeyError, TypeError):
-                    continue  # a line that was being written when the run was cut off, or that is none of ours
-            if text and not text.endswith("\n"):  # what comes next must not continue a cut line
-                with self.path.open("a") as file:
-                    file.write("\n")
+        if self.path and self._read()[-1:] not in ("", "\n"):
+            self._write("\n")  # what comes next must not continue a cut line
 
-    def measure(self, unit: dict, compute: Callable[[dict], object]) -> dict:
-        """Return the entry of a unit: {"rows", "seconds"}; compute it if there is none."""
-        key = json.dumps(plain(unit), sort_keys=True)
-        if key not in self.entries:
-            start = perf_counter()
+    def measure(self, units: Iterable[dict], compute: Callable[[dict], object]) -> list[dict]:
+        """Return the entry of each unit, {"unit", "rows", "seconds"}; compute those that there are none of."""
+        units = list(units)
+        keys = [json.dumps(plain(unit), sort_keys=True) for unit in units]
+        wanted = dict(zip(keys, units, strict=True))
+        missing, done = self.share.order(list(wanted)), 0
+        self.advance(0, len(wanted))
+        while missing:
+            for key in missing:
+                if self.share.takes(key):
+                    if key not in self.entries:
+                        self._compute(key, wanted[key], compute)
+                    done += 1
+                    self.advance(done, len(wanted))
+            missing = [key for key in missing if key not in self.entries]
+            if missing:  # the others are still at work on them
+                sleep(0.1)
+                self._read()
+        return [self.entries[key] for key in keys]
+
+    def _compute(self, key: str, unit: dict, compute: Callable[[dict], object]) -> None:
+        start = perf_counter()
+        try:
             rows = compute(unit)
             rows = [rows] if isinstance(rows, dict) else list(rows)  # a generator does its work here
-            seconds = perf_counter() - start
-            self.entries[key] = {"unit": key, "rows": plain([{**unit, **row} for row in rows]), "seconds": seconds}
-            if self.path:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                with self.path.open("a") as file:
-                    file.write(json.dumps(self.entries[key]) + "\n")
-        return self.entries[key]
+        except BaseException:
+            self.share.returns(key)
+            raise
+        seconds = perf_counter() - start
+        self.entries[key] = {"unit": key, "rows": plain([{**unit, **row} for row in rows]), "seconds": seconds}
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._write(json.dumps(self.entries[key]) + "\n")
+
+    def _read(self) -> str:
+        """Take up what the file has."""
+        text = self.path.read_text(errors="replace") if self.path.exists() else ""
+        for line in text.splitlines():
+            try:
+                entry = json.loads(line)
+                self.entries[entry["unit"]] = {key: entry[key] for key in ("unit", "rows", "seconds")}
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue  # a line that is being written or was when the run was cut off, or that is none of ours
+        return text
+
+    def _write(self, text: str) -> None:
+        with self.path.open("ab", buffering=0) as file:  # in one piece: others may be writing too
+            file.write(text.encode())
 
 
 def conduct(
@@ -146,8 +204,8 @@ def conduct(
     ----------
     experiment : Experiment
     units : iterable of dict
-        What to measure: plain values. A unit should take seconds, not minutes: it is the step of the progress bar and
-        what is lost when a run is cut off.
+        What to measure: plain values. A unit should take seconds, not minutes: it is the step of the progress bar,
+        what is lost when a run is cut off, and what processes that share a run take in turn.
     measure : callable
         ``measure(unit)`` returns a row or yields rows (dictionaries); the unit's own entries are added to each.
     seeds, device, budget
@@ -168,13 +226,7 @@ def conduct(
     """
     seeds = _checked(seeds, budget)
     experiment.check_device(device)
-    journal = journal or Journal()
-    units = list(units)
-    entries = []
-    journal.advance(0, len(units))
-    for done, unit in enumerate(units, start=1):
-        entries.append(journal.measure(unit, measure))
-        journal.advance(done, len(units))
+    entries = (journal or Journal()).measure(units, measure)
     result = Result(
         experiment=experiment.name,
         budget=budget,

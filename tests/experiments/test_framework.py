@@ -3,9 +3,12 @@
 import json
 import math
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +33,7 @@ from bnlab.experiments import (
     names,
     verdicts,
 )
+from bnlab.experiments.conduct import Share
 from bnlab.experiments.verdicts import Evidence, Judgment
 
 conduct_module = import_module("bnlab.experiments.conduct")  # the package has a function of that name
@@ -210,6 +214,63 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path):
     assert len(set(measured)) == 10
     assert result.column("value").tolist()[:3] == [1, 2, 3]
     assert progress[0] == (0, 10) and progress[-1] == (10, 10)
+
+
+def test_processes_that_share_a_run_measure_each_unit_once_and_get_the_same_result(tmp_path):
+    path, taken, measured, progress = tmp_path / "toy.jsonl", {}, [], {}
+
+    def measure(unit):
+        measured.append((unit["arm"], unit["seed"]))
+        sleep(0.002)
+        return {"value": unit["seed"] ** 2}
+
+    def share(number):
+        def advance(done, total):
+            progress[number] = done
+
+        return toy_run(journal=Journal(path, advance, Share(taken, number, 3)), measure=measure)
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(share, range(3)))
+    assert len(measured) == 10 == len(set(measured))
+    alone = toy_run(measure=lambda unit: {"value": unit["seed"] ** 2})
+    assert all(result.rows == alone.rows for result in results)
+    assert sum(progress.values()) == 10
+
+
+def test_a_unit_that_fails_in_one_process_is_left_to_the_others(tmp_path):
+    path, taken, failing = tmp_path / "toy.jsonl", {}, threading.Event()
+
+    def broken(unit):
+        failing.set()
+        raise MemoryError("not enough here")
+
+    def patient(unit):
+        failing.wait(5)
+        return {"value": 1}
+
+    with ThreadPoolExecutor(2) as pool:
+        shares = [
+            pool.submit(toy_run, journal=Journal(path, share=Share(taken, number, 2)), measure=measure)
+            for number, measure in enumerate((broken, patient))
+        ]
+        with pytest.raises(MemoryError, match="not enough here"):
+            shares[0].result()
+        assert len(shares[1].result().rows) == 10
+
+
+def test_neighbors_stay_together_where_processes_share_a_run():
+    keys = list("abcdef")
+    assert [Share({}, number, 3).order(keys)[:2] for number in range(3)] == [["a", "b"], ["c", "d"], ["e", "f"]]
+    assert all(sorted(Share({}, number, 4).order(keys)) == keys for number in range(4))
+
+
+@pytest.mark.parametrize("jobs", ["1", "3"])
+def test_a_shared_run_leaves_the_result_and_nothing_else(tmp_path, monkeypatch, jobs):
+    monkeypatch.setenv("BNLAB_CACHE", str(tmp_path))
+    shown = CliRunner().invoke(cli.app, ["run", "transform_anatomy", "--seeds", "2", "--jobs", jobs])
+    assert shown.exit_code == 0 and "C12 holds" in shown.output
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
 
 @pytest.mark.parametrize("line", [b"5\n", b"null\n", b"\xff\xfe\n", b'{"unit": "{}"}\n', b"cut in the mid"])
