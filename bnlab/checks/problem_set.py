@@ -118,12 +118,11 @@ class Question:
         student = Student(oracle, self.name, self.arguments, self.returns)
         results: list[PartResult] = []
         borrowed: dict[str, None] = {}
-        with oracle.many_calls() if isinstance(oracle, InKernel) else contextlib.nullcontext():
-            for part in self.parts:
-                results.append(self._run(part, student, seed, cases))
-                borrowed |= dict.fromkeys(name for reply in student.replies for name in reply.borrowed)
-                if results[-1].final:
-                    break
+        for part in self.parts:
+            results.append(self._run(part, student, seed, cases))
+            borrowed |= dict.fromkeys(name for reply in student.replies for name in reply.borrowed)
+            if results[-1].final:
+                break
         alone = {part.name for part in self.parts if part.counts_alone}
         if not any(result.passed for result in results if result.name in alone):
             results = [result if result.name in alone else result.withheld() for result in results]
@@ -241,7 +240,9 @@ class ProblemSet:
             )
             return Report(question.name, question.points, (failed,), weight=1)
         seed, cases = int(os.environ.get(SEED_VARIABLE, 0)), int(os.environ.get(CASES_VARIABLE, 3))
-        return question.grade(self.oracle(grade_id, work), seed, cases)
+        oracle = self.oracle(grade_id, work)
+        with oracle.many_calls():
+            return question.grade(oracle, seed, cases)
 
 
 def load_problem_set(checks: Path) -> ProblemSet:

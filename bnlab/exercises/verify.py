@@ -182,13 +182,13 @@ def _prove(directory: Path, submission: Submission) -> Outcome:
         namespace, reports, seconds = run_notebook(notebook, submission.cells, source.directory)
     complaints = [f"{name}: its test cell shows no report" for name in asked if name not in reports]
 
-    def unwatched(name: str) -> InKernel:  # what is borrowed has shown in the test cell
-        return InKernel(namespace[name], questions[name].seconds, problem_set.module)
+    def graded(name: str, seed: int) -> Report:  # unwatched: what is borrowed has shown in the test cell
+        oracle = InKernel(namespace[name], questions[name].seconds, problem_set.module)
+        with oracle.many_calls():
+            return questions[name].grade(oracle, seed, GRADING_CASES)
 
     again = [name for name in reports if name in (submission.cells or questions)]
-    rounds = [reports] + [
-        {name: questions[name].grade(unwatched(name), seed, GRADING_CASES) for name in again} for seed in GRADING_SEEDS
-    ]
+    rounds = [reports, *({name: graded(name, seed) for name in again} for seed in GRADING_SEEDS)]
     for number, found in enumerate(rounds):
         where = "" if number == 0 else f" (seed {GRADING_SEEDS[number - 1]})"
         complaints += [f"{text}{where}" for name in found for text in _complaints(submission, name, found[name])]

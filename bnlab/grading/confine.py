@@ -1,7 +1,7 @@
 """What the process of one submission takes away from itself, on Linux, before it runs a line of a student's code.
 
 Namespaces and mounts are its room, the user id and the capabilities its rights, the resource limits its share, Landlock
-and seccomp the second wall where the kernel has them. Everything here is called once, in the order of :func:`confine`,
+and seccomp the second wall where the kernel has them. Everything here is called once, in the order in which it stands,
 by a process that still may; afterwards it may not any more.
 """
 
@@ -19,16 +19,8 @@ except ImportError:  # it is made for Linux alone
 
 ROOM = "/submission"  # the home and working directory of a submission behind bubblewrap
 CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWIPC = 0x00020000, 0x20000000, 0x08000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
-    1,
-    2,
-    4,
-    8,
-    32,
-    4096,
-    16384,
-    1 << 18,
-)
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 22, 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
@@ -99,10 +91,9 @@ def own_mounts(limits: Limits, hides_tmp: bool) -> None:
     hidden = MS_NOSUID | MS_NODEV
     _checked("mount", b"proc", b"/proc", b"proc", hidden | MS_NOEXEC, None)
     _checked("mount", None, b"/dev", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, None)
+    size = f"size={limits.file_bytes},nr_inodes=10000".encode()
     for place in (ROOM, "/dev/shm", *(["/tmp"] if hides_tmp else [])):
-        _checked(
-            "mount", b"tmpfs", place.encode(), b"tmpfs", hidden, f"size={limits.file_bytes},nr_inodes=10000".encode()
-        )
+        _checked("mount", b"tmpfs", place.encode(), b"tmpfs", hidden, size)
 
 
 def drop_rights(uid: int) -> None:

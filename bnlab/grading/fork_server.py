@@ -101,9 +101,7 @@ def _keep(channel: int, report: int, kind: str, uid: int, hides_tmp: bool, limit
         os._exit(1)
     if child == 0:
         grader.close()
-        if kind == "bubblewrap":
-            confine.own_mounts(limits, hides_tmp)
-        _become_runner(channel, kind, uid, room, limits)
+        _become_runner(channel, kind, uid, room, hides_tmp, limits)
     os.close(channel)
     how = _watch(child, grader, limits)
     if kind != "bubblewrap":
@@ -202,11 +200,13 @@ def _close_all_but(connection: int) -> None:
                 os.close(descriptor)
 
 
-def _become_runner(channel: int, kind: str, uid: int, room: str, limits: Limits) -> None:
+def _become_runner(channel: int, kind: str, uid: int, room: str, hides_tmp: bool, limits: Limits) -> None:
     """Lock this process in, then serve; it never returns."""
     from bnlab.grading import runner
 
     try:
+        if kind == "bubblewrap":
+            confine.own_mounts(limits, hides_tmp)
         connection = channel if channel == 3 else os.dup2(channel, 3, inheritable=False)
         _close_all_but(connection)
         os.chdir(room)

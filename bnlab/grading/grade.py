@@ -30,9 +30,9 @@ from bnlab.grading.record import (
     Record,
     WrittenAnswer,
 )
-from bnlab.grading.remote import OUTPUTS_LIMIT, Conversation, RemoteOracle, Stopped, text
+from bnlab.grading.remote import Conversation, RemoteOracle, Stopped, text
 from bnlab.grading.sandbox import ForkServer, Sandbox, SandboxUnavailable
-from bnlab.grading.wire import BadMessage
+from bnlab.grading.wire import OUTPUTS_LIMIT, BadMessage
 
 FILE_LIMIT = 50 * 2**20  # bytes of a notebook
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -100,11 +100,11 @@ class Grader:
             return Graded(self._record(student, digest, results, (), ()), "", time.monotonic() - started)
         run = _Run(self, notebook, wanted)
         results = run.results()
-        findings += run.stopped_cells()
+        stopped = run.stopped_cells()  # the student sees them where they stand
         written = self._written(notebook) if questions is None else ()
         unprotected = [UNPROTECTED[self.sandbox.kind]] if self.sandbox.kind in UNPROTECTED else []
-        _annotate(notebook, findings, results, unprotected)
-        record = self._record(student, digest, results, written, tuple(findings))
+        _annotate(notebook, findings, results, [*unprotected, *stopped])
+        record = self._record(student, digest, results, written, (*findings, *stopped))
         return Graded(record, nbformat.writes(notebook), time.monotonic() - started)
 
     def _read(self, data: bytes) -> tuple[NotebookNode, list[str]]:
@@ -382,11 +382,8 @@ class _Run:
             return self._blamed(name)
         failed = next((part for part in report.parts if not part.passed), None)
         message = "\n".join(filter(None, [failed.message, failed.hint])) if failed else ""
-        points, fingerprint = (
-            self._grader.material.problem_set.questions[name].points,
-            self._grader.material.fingerprint,
-        )
-        return QuestionResult(name, points, GRADED, report.score, message, report.to_dict(), fingerprint)
+        fingerprint = self._grader.material.fingerprint
+        return QuestionResult(name, report.points, GRADED, report.score, message, report.to_dict(), fingerprint)
 
     def _undefined(self, name: str, answer: int, problem: str) -> QuestionResult:
         """The result where there is nothing to call."""

@@ -17,7 +17,6 @@ from bnlab.grading.wire import BadMessage
 
 GRACE = 3.0  # seconds by which a call may exceed its own limit before the process is ended
 PATIENCE = 5.0  # seconds for a process that has hung up to end by itself, so that it is known what of
-OUTPUTS_LIMIT = 200  # outputs of a cell, and lines of a traceback
 TEXT_LIMIT = 4_000  # characters of anything that a student's code says about itself
 ADDRESS = re.compile(r"0x[0-9a-fA-F]{6,}")
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey; line break and tab stay

@@ -18,16 +18,14 @@ import numpy as np
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Any as AnyTrait
 from traitlets import Type
 
 from bnlab.checks.in_kernel import InKernel
 from bnlab.checks.oracle import Failure, Reply
-from bnlab.grading.wire import Channel
+from bnlab.grading.wire import OUTPUTS_LIMIT, Channel
 
 TEXT_LIMIT = 100_000  # characters of one output
 CELL_LIMIT = 2 * 2**20  # characters of all outputs of one cell; a picture that doesn't fit is left out
-OUTPUTS_LIMIT = 200  # outputs of one cell
 MIME_TYPES = ("text/plain", "image/png")  # what leaves here; HTML and scripts would run where a person looks at them
 
 
@@ -121,7 +119,6 @@ class Shell(InteractiveShell):
 
     displayhook_class = Type(_Hook)
     display_pub_class = Type(_Publisher)
-    _last_traceback = AnyTrait(None)
 
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         name = getattr(etype, "__name__", str(etype))

@@ -23,6 +23,7 @@ MESSAGE_LIMIT = 64 * 2**20  # bytes of all buffers of a message together
 HEADER_LIMIT = 4 * 2**20  # bytes
 DEPTH_LIMIT = 40  # containers inside containers
 ITEMS_LIMIT = 100_000  # values in one message
+OUTPUTS_LIMIT = 200  # outputs of one cell, and lines of a traceback
 NAME_LIMIT = 200  # characters of a type's name
 LENGTHS = struct.Struct("<IQ")  # bytes of the header, number of buffers
 ARRAY_DTYPES = {np.dtype(code).str for code in "?bBhHiIlLqQefdFD"}
