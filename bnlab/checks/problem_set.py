@@ -77,7 +77,8 @@ class Question:
         It is called once per case with a fresh generator and raises :class:`Wrong` (through `agree` and `holds`) where
         the answer is wrong. With ``counts_alone=False`` its points are given only where another part passed: a
         function that returns nonsense should not be paid for leaving its inputs alone. ``most_cases=1`` is for what no
-        other numbers can change, such as the names in a state_dict: one case shows it as well as ten.
+        other numbers can change, such as the names in a state_dict, and for a part that draws several shapes or dtypes
+        in every case: one case shows it as well as ten.
         """
         if name in (part.name for part in self.parts):
             raise ValueError(f"question {self.name} has two parts called {name!r}: give each its own name")

@@ -256,7 +256,7 @@ def _(student, rng):
     check_statistics(student, batch(rng, sizes(rng, 4)))
 
 
-@channel_statistics.part("any rank", weight=2)
+@channel_statistics.part("any rank", weight=2, most_cases=1)
 @clues()
 def _(student, rng):
     for shape in other_shapes(rng):
@@ -379,7 +379,7 @@ def _(student, rng):
     agree("y", student(*given), normalized(*given), mistakes=partial(transform_mistakes, *given), tolerance=NEAR)
 
 
-@normalize.part("any rank", weight=2)
+@normalize.part("any rank", weight=2, most_cases=1)
 @clues()
 def _(student, rng):
     for shape in other_shapes(rng):
@@ -600,7 +600,7 @@ def _(student, rng):
     check_vectors(dgamma, dbeta, given, dy, gradients(*given, dy)[1:])
 
 
-@BatchNormFunction.part("any rank", weight=2)
+@BatchNormFunction.part("any rank", weight=2, most_cases=1)
 @clues()
 def _(student, rng):
     for shape in other_shapes(rng):
@@ -609,7 +609,7 @@ def _(student, rng):
         check_all(*student.vjp(given, dy), given, dy)
 
 
-@BatchNormFunction.part("gamma or beta may be None", weight=2)
+@BatchNormFunction.part("gamma or beta may be None", weight=2, most_cases=1)
 @clues()
 def _(student, rng):
     x, gamma, beta, eps = function_arguments(rng, sizes(rng, 4))
@@ -636,7 +636,7 @@ def _(student, rng):
         raise
 
 
-@BatchNormFunction.part("half precision", weight=1)
+@BatchNormFunction.part("half precision", weight=1, most_cases=1)
 @clues()
 def _(student, rng):
     (c,) = sizes(rng, 1)
@@ -702,14 +702,14 @@ def twice(rng, kinds):
         yield given, noise(rng, x.shape), noise(rng, x.shape), vector(rng, 1, 2, len(gamma))
 
 
-@BatchNormTwice.part("y and the first derivatives", weight=4)
+@BatchNormTwice.part("y and the first derivatives", weight=4, most_cases=2)
 @clues()
 def _(student, rng):
     for given, dy, _, _ in twice(rng, (2, 4)):
         check_all(*student.vjp(given, dy), given, dy)
 
 
-@BatchNormTwice.part("second derivatives with respect to x", weight=5)
+@BatchNormTwice.part("second derivatives with respect to x", weight=5, most_cases=2)
 @clues()
 def _(student, rng):
     for given, dy, v, u in twice(rng, (2, 4)):
@@ -720,7 +720,7 @@ def _(student, rng):
         agree("the derivative by x", second[0], expected, mistakes=mistakes, tolerance=NEAR, hint=cut)
 
 
-@BatchNormTwice.part("second derivatives with respect to gamma and dy", weight=2)
+@BatchNormTwice.part("second derivatives with respect to gamma and dy", weight=2, most_cases=2)
 @clues()
 def _(student, rng):
     for given, dy, v, u in twice(rng, (4,)):
@@ -1180,7 +1180,7 @@ def _(student, rng):
         agree("y under torch.no_grad()", without, layer.call("__call__", x), tolerance=NEAR, hint=hint)
 
 
-@BatchNorm.part("gradients", weight=2)
+@BatchNorm.part("gradients", weight=2, most_cases=2)
 @clues()
 def _(student, rng):
     x = batch(rng, sizes(rng, 4))
@@ -1225,7 +1225,7 @@ def _(student, rng):
         )
 
 
-@BatchNorm.part("affine=False, track_running_stats=False, momentum=None", weight=2)
+@BatchNorm.part("affine=False, track_running_stats=False, momentum=None", weight=2, most_cases=1)
 @clues()
 def _(student, rng):
     x, other = batch(rng, sizes(rng, 4)), None
@@ -1258,7 +1258,7 @@ def _(student, rng):
     agree("running_mean", layer.get("running_mean"), expected, mistakes=mistakes, tolerance=NEAR)
 
 
-@BatchNorm.part("any rank, half precision, any memory format", weight=2)
+@BatchNorm.part("any rank, half precision, any memory format", weight=2, most_cases=1)
 @clues()
 def _(student, rng):
     n, c, *positions = sizes(rng, 5)

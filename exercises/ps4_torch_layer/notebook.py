@@ -592,7 +592,7 @@ def value(t):
     return penalty((x + t * v).requires_grad_()).item()
 
 
-ts = [0.08 * k for k in range(-12, 13)]
+ts = [0.12 * k for k in range(-8, 9)]
 fig, ax = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
 ax.plot(ts[::2], [(value(t + 1e-5) - value(t - 1e-5)) / 2e-5 for t in ts[::2]], "o", fillstyle="none")
 ax.plot(ts, [slope(t) for t in ts], "-")
@@ -897,10 +897,7 @@ def stripes(count):
 
 def network(norm):
     torch.manual_seed(6)
-    convolution = [nn.Conv2d(1, 6, 3, bias=False), norm(6), nn.ReLU()]
-    return nn.Sequential(
-        *convolution, nn.Conv2d(6, 6, 3, bias=False), norm(6), nn.ReLU(), nn.Flatten(), nn.Linear(96, 2)
-    )
+    return nn.Sequential(nn.Conv2d(1, 6, 3, bias=False), norm(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, 2))
 
 
 data = [stripes(16) for _ in range(10)]
