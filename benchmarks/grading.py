@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--alone", type=int, default=10, help="submissions for the overhead (default: 10)")
     parser.add_argument("--sets", nargs="+", default=SETS, help=f"(default: {' '.join(SETS)})")
     parser.add_argument(
-        "--output", type=Path, help="write the figures there, as JSON; what it has is not measured again"
+        "--output", type=Path, help="a JSON file for the figures; what it has stays"
     )
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)
