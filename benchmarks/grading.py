@@ -2,14 +2,16 @@
 
 ::
 
-    python benchmarks/grading.py --output book/results/grading.json    # 100 submissions of two sets: half an hour
+    python benchmarks/grading.py --output book/results/grading.json    # 100 submissions of two sets: an hour
     python benchmarks/grading.py --submissions 10 --sets ps2_forward   # a quick look
 
 The same submissions (the solution, right alternatives and mistakes of a problem set, in turn) are graded on the same
 cores, one after the other, by
 
 - ``nbgrader autograde`` as it comes: its configuration names the course and nothing else;
-- ``bnlab grade`` with one process per core, and once more with one process, for its overhead.
+- ``bnlab grade`` with one process per core, and once more with one process, for its overhead,
+
+in turns, in four rounds; the figures are medians over the rounds.
 
 Both draw the same inputs (one seed, as many cases), and the scores must agree. "Alone" is what the cells and the checks
 of one submission take once everything is imported, without anybody around: overhead is what a grader adds to that.
@@ -29,6 +31,7 @@ from pathlib import Path
 
 import nbformat
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from bnlab.exercises.build import build
@@ -41,6 +44,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SETS = ("ps2_forward", "ps4_torch_layer")
 SEED, CASES = 20150211, 5
 STOCK = 'c = get_config()\nc.CourseDirectory.course_id = "stock"\n'
+BNLAB = ("bnlab", "grade", "--regrade")
+ROUNDS = 4
 ENVIRONMENT = {"BNLAB_SEED": str(SEED), "BNLAB_CASES": str(CASES), "OMP_NUM_THREADS": "1"}
 console = Console(stderr=True)
 
@@ -48,11 +53,9 @@ console = Console(stderr=True)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--submissions", type=int, default=100, help="of each problem set (default: 100)")
-    parser.add_argument("--alone", type=int, default=10, help="submissions for the overhead (default: 10)")
+    parser.add_argument("--alone", type=int, default=8, help="a third of the submissions for the overhead (default: 8)")
     parser.add_argument("--sets", nargs="+", default=SETS, help=f"(default: {' '.join(SETS)})")
-    parser.add_argument(
-        "--output", type=Path, help="a JSON file for the figures; what it has stays"
-    )
+    parser.add_argument("--output", type=Path, help="a JSON file for the figures; what it has stays")
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)
     made_with = provenance(f"python benchmarks/grading.py {' '.join(sys.argv[1:])}", packages=("nbgrader", "torch"))
@@ -60,12 +63,13 @@ def main() -> None:
     rows = {row["problem_set"]: row for row in known}
     for source in find_sources(ROOT / "exercises", options.sets):
         measured = rows.get(source.name, {})
-        if (measured.get("submissions"), measured.get("commit")) == (options.submissions, made_with["commit"]):
+        known_at = measured.get("provenance", {}).get("commit")
+        if (measured.get("submissions"), known_at) == (options.submissions, made_with["commit"]):
             console.print(f"{source.name} was measured at this commit: remove {options.output} to do so again")
         else:
             with tempfile.TemporaryDirectory() as room:
                 figures = measure(source, Path(room), options.submissions, options.alone)
-            rows[source.name] = figures | {"seed": SEED, "cases": CASES} | made_with
+            rows[source.name] = figures | {"seed": SEED, "cases": CASES, "provenance": made_with}
             if options.output:  # after each set: half an hour is not lost with the next one
                 record = {"sets": [rows[name] for name in sorted(rows)]}
                 options.output.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -74,33 +78,49 @@ def main() -> None:
 
 
 def measure(source: Source, room: Path, count: int, alone: int) -> dict:
-    """Grade one problem set's submissions by all graders."""
-    notebooks = submissions(source, count)
-    cores = len(os.sched_getaffinity(0))
-    figures: dict = {"problem_set": source.name, "submissions": count, "cores": cores}
-    courses = {}
-    for name, config in (("nbgrader", STOCK), ("bnlab", (ROOT / "exercises/nbgrader_config.py").read_text())):
-        courses[name] = prepare(source, room / name, config, notebooks)
-    console.print(f"{source.name}: nbgrader autograde, {count} submissions")
-    figures["nbgrader"] = timed(courses["nbgrader"], "nbgrader", "autograde", source.name) / count
-    console.print(f"{source.name}: bnlab grade, {cores} processes")
-    figures["bnlab"] = timed(ROOT, "bnlab", "grade", source.name, "--course", str(courses["bnlab"])) / count
-    few = prepare(source, room / "few", (ROOT / "exercises/nbgrader_config.py").read_text(), notebooks[: 3 * alone])
-    console.print(f"{source.name}: bnlab grade, one process, and every submission alone")
-    one = ["bnlab", "grade", source.name, "--course", str(few), "--jobs", "1", "--regrade"]
+    """Grade one problem set's submissions by all graders.
+
+    In turns, because a machine is not always equally fast: each of `ROUNDS` rounds has nbgrader grade its share of the
+    submissions and bnlab all of them, and the figures are medians over the rounds.
+    """
+    notebooks = dict(enumerate(submissions(source, count)))
+    ours = (ROOT / "exercises/nbgrader_config.py").read_text()
+    everybody = prepare(source, room / "bnlab", ours, notebooks)
+    few = prepare(source, room / "few", ours, dict(list(notebooks.items())[: 3 * alone]))
+    shares = [{n: notebooks[n] for n in list(notebooks)[start::ROUNDS]} for start in range(ROUNDS)]
+    rounds, differ = [], []
+    for number, share in enumerate(track(shares, source.name, console=console)):
+        course = prepare(source, room / f"nbgrader-{number}", STOCK, share)
+        rounds.append(
+            {
+                "nbgrader": timed(course, "nbgrader", "autograde", source.name) / len(share),
+                "bnlab": timed(ROOT, *BNLAB, source.name, "--course", str(everybody)) / count,
+                "bnlab_one_process": one_process(source, few, alone),
+                "alone_with_pictures": statistics.fmean(run_alone(source, few, True, alone)),
+                "alone_without_pictures": statistics.fmean(run_alone(source, few, False, 3 * alone)),
+            }
+        )
+        differ += compare(course, everybody, source.name)
+    for one in rounds:
+        one["overhead_nbgrader"] = one["nbgrader"] - one["alone_with_pictures"]
+        one["overhead_bnlab"] = one["bnlab_one_process"] - one["alone_without_pictures"]
+        one["faster"] = one["nbgrader"] / one["bnlab"]
+        one["overhead_ratio"] = one["overhead_nbgrader"] / max(one["overhead_bnlab"], 1e-9)
+    return {
+        "problem_set": source.name,
+        "submissions": count,
+        "cores": len(os.sched_getaffinity(0)),
+        **{name: statistics.median(one[name] for one in rounds) for name in rounds[0]},
+        "scores_differ": differ,
+        "rounds": rounds,
+    }
+
+
+def one_process(source: Source, course: Path, alone: int) -> float:
+    """Seconds of `bnlab grade` per submission with one process, without its start, which is paid once a class."""
+    command = [*BNLAB, source.name, "--course", str(course), "--jobs", "1"]
     first = [option for n in range(alone) for option in ("--student", f"student-{n:04}")]
-    long, short = timed(ROOT, *one), timed(ROOT, *one, *first)
-    figures["bnlab_one_process"] = (long - short) / (2 * alone)  # without the start, which is paid once
-    for pictures in (True, False):
-        times = run_alone(source, few, pictures)
-        figures[f"alone_{'with' if pictures else 'without'}_pictures"] = statistics.fmean(times)
-    figures["faster"] = figures["nbgrader"] / figures["bnlab"]
-    overhead = figures["nbgrader"] - figures["alone_with_pictures"]
-    figures["overhead_nbgrader"] = overhead
-    figures["overhead_bnlab"] = figures["bnlab_one_process"] - figures["alone_without_pictures"]
-    figures["overhead_ratio"] = overhead / max(figures["overhead_bnlab"], 1e-9)
-    figures["scores_differ"] = compare(courses["nbgrader"], courses["bnlab"], source.name)
-    return figures
+    return (timed(ROOT, *command) - timed(ROOT, *command, *first)) / (2 * alone)
 
 
 def submissions(source: Source, count: int) -> list[str]:
@@ -120,8 +140,8 @@ def submissions(source: Source, count: int) -> list[str]:
     return made
 
 
-def prepare(source: Source, course: Path, config: str, notebooks: list[str]) -> Path:
-    """A course directory with the submissions in it."""
+def prepare(source: Source, course: Path, config: str, notebooks: dict[int, str]) -> Path:
+    """A course directory with the submissions of these students in it."""
     course.mkdir()
     shutil.copytree(source.directory, course / source.name)
     (course / "nbgrader_config.py").write_text(config, encoding="utf-8")
@@ -129,7 +149,7 @@ def prepare(source: Source, course: Path, config: str, notebooks: list[str]) -> 
     status, log = run_nbgrader(course, "generate_assignment", source.name)
     if status:
         sys.exit(log)
-    for number, notebook in enumerate(notebooks):
+    for number, notebook in notebooks.items():
         path = course / "submitted" / f"student-{number:04}" / source.name / f"{source.name}.ipynb"
         path.parent.mkdir(parents=True)
         path.write_text(notebook, encoding="utf-8")
@@ -150,9 +170,9 @@ def timed(directory: Path, *command: str) -> float:
     return seconds
 
 
-def run_alone(source: Source, course: Path, pictures: bool) -> list[float]:
+def run_alone(source: Source, course: Path, pictures: bool, count: int) -> list[float]:
     """Seconds of the cells and checks of each submission, in copies of a process that has imported everything."""
-    files = sorted(course.glob(f"submitted/*/{source.name}/*.ipynb"))
+    files = sorted(course.glob(f"submitted/*/{source.name}/*.ipynb"))[:count]
     material = Material.of_course(course, source.name)
     settings = json.dumps([[str(file) for file in files], list(material.modules), pictures])
     # In a process of its own: this one must not import what students do.
@@ -191,7 +211,7 @@ def cells_of(files: list[str], modules: list[str], pictures: bool) -> None:
 
 
 def compare(nbgrader: Path, bnlab: Path, name: str) -> list[str]:
-    """Students and questions whose scores are not the same."""
+    """Students and questions whose scores are not the same, of those whom nbgrader has graded."""
     from nbgrader.api import Gradebook
 
     scores = []
@@ -206,7 +226,7 @@ def compare(nbgrader: Path, bnlab: Path, name: str) -> list[str]:
     theirs, ours = scores
     return [
         f"{student} {question}: {theirs.get((student, question))} and {ours.get((student, question))}"
-        for student, question in sorted(theirs.keys() | ours.keys())
+        for student, question in sorted(theirs)
         if theirs.get((student, question)) != ours.get((student, question))
     ]
 
