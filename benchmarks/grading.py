@@ -19,6 +19,7 @@ nbgrader draws every figure; so does "alone" for it. bnlab shows the pictures th
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -95,9 +96,9 @@ def measure(source: Source, room: Path, count: int, alone: int) -> dict:
             {
                 "nbgrader": timed(course, "nbgrader", "autograde", source.name) / len(share),
                 "bnlab": timed(ROOT, *BNLAB, source.name, "--course", str(everybody)) / count,
-                "bnlab_one_process": one_process(source, few, alone),
-                "alone_with_pictures": statistics.fmean(run_alone(source, few, True, alone)),
-                "alone_without_pictures": statistics.fmean(run_alone(source, few, False, 3 * alone)),
+                "bnlab_one_process": one_process(source, few),
+                "alone_with_pictures": statistics.median(run_alone(source, few, True, alone)),
+                "alone_without_pictures": statistics.median(run_alone(source, few, False, 3 * alone)),
             }
         )
         differ += compare(course, everybody, source.name)
@@ -116,11 +117,11 @@ def measure(source: Source, room: Path, count: int, alone: int) -> dict:
     }
 
 
-def one_process(source: Source, course: Path, alone: int) -> float:
-    """Seconds of `bnlab grade` per submission with one process, without its start, which is paid once a class."""
-    command = [*BNLAB, source.name, "--course", str(course), "--jobs", "1"]
-    first = [option for n in range(alone) for option in ("--student", f"student-{n:04}")]
-    return (timed(ROOT, *command) - timed(ROOT, *command, *first)) / (2 * alone)
+def one_process(source: Source, course: Path) -> float:
+    """Seconds between one submission and the next (median) in a run of `bnlab grade` with one process."""
+    timed(ROOT, *BNLAB, source.name, "--course", str(course), "--jobs", "1")
+    ends = sorted(path.stat().st_mtime for path in course.glob(f"autograded/*/{source.name}/record.json"))
+    return statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))
 
 
 def submissions(source: Source, count: int) -> list[str]:

@@ -49,7 +49,7 @@ def send(stream: BinaryIO, value: Any) -> None:
         Something in it is not plain data.
     """
     buffers: list[bytes] = []
-    header = json.dumps(_encode(value, buffers), allow_nan=False).encode()
+    header = _write_json(_encode(value, buffers)).encode()
     pieces = [LENGTHS.pack(len(header), len(buffers)), header]
     for buffer in buffers:
         pieces += [struct.pack("<Q", len(buffer)), buffer]
@@ -82,7 +82,7 @@ def receive(stream: BinaryIO) -> Any:
             raise BadMessage(f"more than {MESSAGE_LIMIT} bytes")
         buffers.append(_exactly(stream.read(length), length))
     try:
-        tree = json.loads(header.decode("ascii"), parse_constant=_no_constant)
+        tree = _read_json(header.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise BadMessage(f"the header is not JSON ({type(error).__name__})") from None
     return _Decoder(buffers).value(tree, 0)
@@ -96,6 +96,11 @@ def _exactly(data: bytes, size: int) -> bytes:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.dumps and json.loads would make one for each of the hundreds of messages of a submission.
+_write_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_read_json = json.JSONDecoder(parse_constant=_no_constant).decode
 
 
 class Channel:
@@ -183,7 +188,7 @@ def _encode(value: Any, buffers: list[bytes]) -> Any:
         return ["float", value.hex()]
     if type(value) is complex:
         return ["complex", value.real.hex(), value.imag.hex()]
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, (np.ndarray, np.generic)):
         array = np.asarray(value)
         if array.dtype.str not in ARRAY_DTYPES:
             raise TypeError(f"an array of dtype {array.dtype} can't be sent")
