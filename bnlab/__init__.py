@@ -6,6 +6,7 @@ asked for::
     bnlab.BatchNorm2d(64)            # torch.nn.BatchNorm2d's drop-in, and 1d, 3d
     bnlab.functional.batch_norm(x, running_mean, running_var, training=True)
     bnlab.GhostBatchNorm2d(64, ghost_size=32)      # and the other relatives
+    bnlab.use_backend("numba")       # compiled loops on the CPU, wherever they can be used; else the fastest is taken
 """
 
 from importlib import import_module
@@ -22,7 +23,7 @@ RELATIVES = (
     "convert_sync_batch_norm",
     "freeze_batch_norm",
 )
-__all__ = ["__version__", "functional", *LAYERS, *RELATIVES]
+__all__ = ["__version__", "functional", "use_backend", *LAYERS, *RELATIVES]
 
 
 def __getattr__(name):
@@ -30,6 +31,8 @@ def __getattr__(name):
         return _version()
     if name == "functional":
         return import_module("bnlab.functional")
+    if name == "use_backend":
+        return import_module("bnlab.functional").use_backend
     if name in LAYERS:
         return getattr(import_module("bnlab.modules"), name)
     if name in RELATIVES:

@@ -16,9 +16,9 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
-from bnlab.backends import choose, eager
+from bnlab.backends import choose, eager, use_backend
 
-__all__ = ["batch_norm"]
+__all__ = ["batch_norm", "use_backend"]
 
 
 def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -111,8 +111,9 @@ class _BatchNorm(torch.autograd.Function):
     def forward(x, gamma, beta, running_mean, running_var, training, momentum, eps):
         if not training:
             # Copies, because a training step may move the running statistics before backward reads them.
-            return choose(x).forward(x, gamma, beta, running_mean.clone(), running_var.clone(), eps)
-        y, mean, var = choose(x).forward(x, gamma, beta, None, None, eps)
+            mean, var = running_mean.clone(), running_var.clone()
+            return choose(x, gamma, beta, mean, var).forward(x, gamma, beta, mean, var, eps)
+        y, mean, var = choose(x, gamma, beta).forward(x, gamma, beta, None, None, eps)
         m = _values_per_channel(x)
         # Here, out of autograd's sight: no graph hangs on the running statistics, and torch.func.grad allows it.
         if running_mean is not None and m > 0:
@@ -130,7 +131,7 @@ class _BatchNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy, *_):
         x, gamma, mean, var = ctx.saved_tensors
-        backend = choose(x)
+        backend = choose(x, dy, gamma, mean, var)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate what follows
             backend = eager
             if ctx.training:  # the saved statistics have forgotten that they depend on x

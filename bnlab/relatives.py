@@ -509,7 +509,7 @@ class _SyncBatchNorm(torch.autograd.Function):
         ctx.save_for_backward(x, gamma, mean, var)
         count = counts.sum()
         ctx.mark_non_differentiable(mean, var, count)
-        return backends.choose(x).forward(x, gamma, beta, mean, var, eps)[0], mean, var, count
+        return backends.choose(x, gamma, beta, mean, var).forward(x, gamma, beta, mean, var, eps)[0], mean, var, count
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -11,23 +11,110 @@ checks: `bnlab.functional` does all that, once, for every backend.
     gradient flows through them; without, they are constants.
 
 `eager` runs wherever torch runs and is differentiable itself, so higher derivatives always go through it. To add a
-backend, put its file beside ``eager.py`` and one line into `choose`.
+backend, put its file beside ``eager.py`` and a condition into `choose`.
 """
+
+import importlib
+import warnings
+
+import torch
 
 from bnlab.backends import eager
 
+BACKENDS = ("auto", "eager", "numba")
+SMALL = 32768  # values below which compiled loops gain nothing: calling them costs more
 
-def choose(x):
-    """Return the fastest backend that can normalize this tensor.
+_wanted = "auto"
+
+
+class use_backend:
+    """Choose the backend of all batch normalization that follows, or, as a context manager, of a block.
+
+    Parameters
+    ----------
+    name : {"auto", "eager", "numba"}
+        "auto", which holds from the start, takes the fastest that can normalize a tensor. Another name is used wherever
+        it can be; where it can't, `eager` is, with one warning.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+
+    Examples
+    --------
+    >>> with use_backend("eager"):
+    ...     batch_norm(torch.tensor([[1.0], [3.0]]), None, None, training=True)
+    tensor([[-1.0000],
+            [ 1.0000]])
+    """
+
+    def __init__(self, name: str):
+        global _wanted
+        if name not in BACKENDS:
+            raise ValueError(f"there is no backend {name!r}: give one of {', '.join(BACKENDS)}")
+        self._earlier, _wanted = _wanted, name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        global _wanted
+        _wanted = self._earlier
+
+
+def choose(x, *others):
+    """Return the backend that normalizes this tensor: the wanted one, or the fastest.
 
     Parameters
     ----------
     x : torch.Tensor
-        The input, shape (N, C, ...). Its device, dtype and layout may decide.
+        The input, shape (N, C, ...). Its device and size decide.
+    *others : torch.Tensor or None
+        What else takes part. Under a transform of `torch.func`, each may be something that has no memory to point at.
 
     Returns
     -------
     module
         One with the functions `forward` and `backward` described above.
     """
+    if torch.compiler.is_compiling() or _wanted == "eager" or (_wanted == "auto" and x.numel() < SMALL):
+        return eager
+    if not all(_is_plain(v) for v in (x, *others) if v is not None):
+        return eager
+    if x.device.type == "cpu":
+        found = _load("numba")
+        if found:
+            return found
+    if _wanted != "auto":
+        _warn_once(f"the backend {_wanted!r} can't be used for a tensor on {x.device.type}: 'eager' is used instead")
     return eager
+
+
+def _is_plain(v):
+    """Whether a tensor has memory to point at: it is no subclass, and no transform of torch.func has wrapped it."""
+    return type(v) in (torch.Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(v)
+
+
+_loaded = {}
+
+
+def _load(name):
+    """The module of a backend, or None where what it needs is not installed."""
+    if name not in _loaded:
+        try:
+            _loaded[name] = importlib.import_module(f"bnlab.backends.{name}")
+        except ImportError as error:
+            _loaded[name] = None
+            if _wanted == name:
+                _warn_once(f"the backend {name!r} needs {error.name}: pip install 'bnlab[fast]'")
+    return _loaded[name]
+
+
+_warned = set()
+
+
+def _warn_once(text):
+    if text not in _warned:
+        _warned.add(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=3)

@@ -26,7 +26,7 @@ from bnlab.experiments.claims import CLAIMS
 from bnlab.experiments.result import Result, Verdict, plain
 
 BUDGETS = ("small", "full")
-PACKAGES = ("numpy", "torch", "scikit-learn")  # whose versions can change a result
+PACKAGES = ("numpy", "torch", "scikit-learn", "numba")  # whose versions can change a result
 PACKAGE = Path(__file__).parents[1]
 
 
@@ -46,7 +46,7 @@ class Experiment:
     fair : str
         What makes the comparison fair: initialization, optimizer, schedule, and how learning rates were chosen.
     packages : tuple of str
-        Packages, besides NumPy, torch and scikit-learn, whose versions can change the result.
+        Packages, besides NumPy, torch, scikit-learn and numba, whose versions can change the result.
     cpu_only : bool
         Whether it computes on the CPU alone, and so refuses another device.
     """
@@ -274,7 +274,7 @@ def recall(name: str, budget: str = "small") -> Result:
 
     The cache is the folder named by the environment variable BNLAB_CACHE, else a folder ``bnlab`` in the user's cache
     directory. A result is taken from there only if nothing that it was computed with has changed: the source files that
-    the experiment imports, and the versions of Python, NumPy, torch and scikit-learn.
+    the experiment imports, and the versions of Python, NumPy, torch, scikit-learn and numba.
 
     Parameters
     ----------
