@@ -42,6 +42,7 @@ PACKAGES = [
     ("experiments", "scikit-learn", "1.4", "pip install 'bnlab[lab]'"),
     ("experiments", "mnist1d", "0.0.2", "pip install 'bnlab[lab]'"),
     ("experiments", "scikit-image", "0.22", "pip install 'bnlab[lab]'"),
+    ("fast batch normalization on a CPU", "numba", "0.60", "pip install 'bnlab[fast]'"),
     ("chapter on frameworks", "keras", "3.10", "pip install 'bnlab[frameworks]'"),
     ("chapter on frameworks", "flax", "0.12", "pip install 'bnlab[frameworks]'"),
     ("chapter on frameworks", "onnxruntime", "1.20", "pip install 'bnlab[frameworks]'"),
@@ -77,7 +78,23 @@ def examine() -> list[Finding]:
     for part, names, remedy in PROGRAMS:
         path = next((found for found in map(shutil.which, names) if found), None)
         findings.append(Finding(part, names[0], "found" if path else "", remedy, path is not None))
+        if names[0] == "bwrap" and path:
+            findings.append(_wall())
     return findings
+
+
+def _wall() -> Finding:
+    """Whether bubblewrap can keep submissions apart here: that the program is there doesn't say that it may."""
+    part, name = "grading", "a wall around submissions"
+    try:
+        from bnlab.grading.sandbox import Sandbox, SandboxUnavailable
+    except ImportError as error:
+        return Finding(part, name, "", f"first install {error.name}: pip install 'bnlab[grading]'", False)
+    try:
+        Sandbox().probe()
+    except SandboxUnavailable as error:
+        return Finding(part, name, "", str(error), False)
+    return Finding(part, name, "stands", "", True)
 
 
 def _numbers(version: str) -> tuple[int, ...]:

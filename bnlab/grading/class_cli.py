@@ -139,14 +139,19 @@ def feedback(
         coursedir = load_course(course)
         marks = read_marks(coursedir, problem_set, students)
         pages = write_feedback(coursedir, marks, Pseudonyms(course) if anonymous else None)
-        made, without = 0, []
+        made, without, absent = 0, [], 0
         for student, path in track(
             pages, "making feedback", len(marks.students), console=complaints, transient=True, disable=None
         ):
             made += path is not None
-            if path is None and student.status != NOTHING_HANDED_IN:
+            if path is None and student.status == NOTHING_HANDED_IN:
+                absent += 1
+            elif path is None:
                 without.append(student)
-    _say(f"{_count(made, 'page')} in {'feedback_anonymous' if anonymous else 'feedback'}/")
+    folder = course / ("feedback_anonymous" if anonymous else "feedback")
+    _say(f"{_count(made, 'page')}: {folder}/STUDENT/{problem_set}/{problem_set}.html")
+    if absent:
+        _say(f"{_count(absent, 'student')} handed in nothing")
     _list_without("No page", without)
     raise typer.Exit(1 if without else 0)
 
@@ -217,15 +222,18 @@ def upload(
             raise CourseError(f"{path} is the template itself: name another file with --to")
         done = write_upload(marks, platform, path, template, column)
     _say(f"wrote {_count(len(done.filled), 'score')} to {path}")
+    if done.found_by:
+        _say(f"students found by {', '.join(f'{name} ({count})' for name, count in done.found_by.items())}")
     _list_without("No score, left as it was" if template else "No score, left empty", done.without_score)
     for what, names in (
         (f"not in {template.name if template else ''}", done.not_in_file),
         ("there, but not in the course", done.not_in_course),
+        ("left as they were, because Moodle says that the grade can't be changed", done.locked),
     ):
         if names:
             _say(", ".join(names), warning=f"{what}: ")
     eye = [student for student in done.without_score if student.status != NOTHING_HANDED_IN]
-    raise typer.Exit(1 if eye or done.not_in_file or done.not_in_course else 0)
+    raise typer.Exit(1 if eye or done.not_in_file or done.not_in_course or done.locked else 0)
 
 
 @class_app.command()

@@ -206,12 +206,15 @@ class Outcome:
         How long grading it took.
     problem : str
         Why it was not written where it should be, or "".
+    by_hand : frozenset of str
+        The questions that a person has given points; they need no eye any more.
     """
 
     record: Record
     deed: str
     seconds: float = 0.0
     problem: str = ""
+    by_hand: frozenset[str] = frozenset()
 
 
 class ClassRun:
@@ -264,9 +267,15 @@ class ClassRun:
         self.sandbox = sandbox
         self.material = Material.of_course(course, name)
         self._questions = _questions_of(self.material)
+        in_words = _questions_of(self.material, by_hand=True).keys() & {*questions}
+        if in_words:
+            raise ClassError(
+                f"{', '.join(sorted(in_words))} is an answer in words: a person grades it, in formgrader; "
+                f"checks grade {', '.join(self._questions)}"
+            )
         self._only = _choose("question", questions, list(self._questions), f"{name}'s")
         everyone = students_in(coursedir)
-        wanted = _choose("student", students, everyone, f"those in {self._submitted}:") or everyone
+        wanted = _choose("folder of a student", students, everyone, f"{self._submitted} has") or everyone
         found = [student for student in wanted if os.path.lexists(self._submitted / student / name)]
         absent = sorted({*students} - {*found})
         if absent:
@@ -383,12 +392,12 @@ class ClassRun:
         if handed_in.data is not None and not (folder / f"{self.name}.ipynb").is_file() and _was_read(record):
             return False
         try:
-            is_held = self._gradebook.holds(record, handed_in.timestamp)
+            by_hand = self._gradebook.find(record, handed_in.timestamp)
         except GradebookError as error:
             report(Outcome(record, "kept", problem=str(error)))
             return True
-        if is_held:
-            report(Outcome(record, "kept"))
+        if by_hand is not None:
+            report(Outcome(record, "kept", by_hand=by_hand))
         else:
             self._record(handed_in, record, Outcome(record, "recorded"), report)
         return True
@@ -442,7 +451,7 @@ class ClassRun:
             results = tuple(result for result in record.questions if result.question in questions)
             part = replace(record, questions=results, written=())
         try:
-            self._gradebook.write(part, handed_in.timestamp)
+            outcome = replace(outcome, by_hand=self._gradebook.write(part, handed_in.timestamp))
             if handed_in.stamp:
                 _write(folder / "timestamp.txt", handed_in.stamp)
             else:
@@ -542,10 +551,11 @@ def merge_outputs(earlier: str, later: str, questions: Collection[str]) -> str:
     return nbformat.writes(notebook) + earlier[len(earlier.rstrip("\n")) :]
 
 
-def _questions_of(material: Material) -> dict[str, float]:
-    """Points of the questions that checks grade, in the notebook's order."""
+def _questions_of(material: Material, by_hand: bool = False) -> dict[str, float]:
+    """Points of the questions that checks grade, or those that a person does, in the notebook's order."""
     marks = [cell.metadata.get("nbgrader", {}) for cell in material.notebook.cells]
-    return {mark["grade_id"]: float(mark["points"]) for mark in marks if mark.get("grade") and not mark.get("solution")}
+    chosen = (mark for mark in marks if mark.get("grade") and bool(mark.get("solution")) == by_hand)
+    return {mark["grade_id"]: float(mark["points"]) for mark in chosen}
 
 
 def _choose(kind: str, chosen: Collection[str], known: list[str], where: str) -> list[str]:

@@ -142,9 +142,9 @@ class Tally:
     deeds : Counter of str
         Submissions by what was done: "graded", "kept", "recorded".
     statuses : Counter of str
-        Submissions by status: that of their first question that could not be graded, or "graded".
+        Submissions by status: that of their first question that needs an eye, or "graded".
     scores : array of float
-        Points of the submissions of which all questions could be graded.
+        Points of the submissions of which the checks could grade all questions.
     troubles : list of tuple of str
         Student, question, status and message of what needs an eye.
     """
@@ -162,12 +162,12 @@ class Tally:
         """Count one submission, an `Outcome`."""
         record: Record = outcome.record
         self.deeds[outcome.deed] += 1
-        self.answers += sum(answer.answered for answer in record.written)
+        self.answers += sum(answer.answered and answer.question not in outcome.by_hand for answer in record.written)
         self.points = max(self.points, record.points)
-        lost = record.needs_an_eye
-        self.statuses[lost[0].status if lost else GRADED] += 1
-        if not lost:
+        if not record.needs_an_eye:
             self.scores.append(record.score)
+        lost = [result for result in record.needs_an_eye if result.question not in outcome.by_hand]
+        self.statuses[lost[0].status if lost else GRADED] += 1
         if len(lost) > 1 and len(lost) == len(record.questions) and len({(r.status, r.message) for r in lost}) == 1:
             self.troubles.append((record.student, "all", lost[0].status, lost[0].message))
         else:
@@ -204,7 +204,8 @@ class Tally:
         parts += [f"{self.deeds[deed]} {text}" for deed, text in also.items() if self.deeds[deed]]
         console.print(", ".join(parts), highlight=False, soft_wrap=True)
         if self.answers:
-            console.print(f"{self.answers} answers in words wait for a person in formgrader", highlight=False)
+            answers = "1 answer in words waits" if self.answers == 1 else f"{self.answers} answers in words wait"
+            console.print(f"{answers} for a person in formgrader", highlight=False)
         if self.troubles:
             self._show_troubles(problem_set, course)
 
@@ -238,13 +239,11 @@ def _engine(run, jobs: int | None, scheduler: str | None, pictures: bool) -> Ite
         with Cluster(scheduler, run.material, run.sandbox, partial(complaints.print, highlight=False)) as cluster:
             yield cluster
     else:
-        run.sandbox.probe()
         make_grader = partial(Grader, run.material, run.sandbox, pictures)
-        with (
-            ForkServer(run.sandbox, run.material.modules, pictures) as server,
-            Pool(make_grader, jobs or _cores(), server, run.material.modules_of_checks) as pool,
-        ):
-            yield pool
+        with ForkServer(run.sandbox, run.material.modules, pictures) as server:
+            server.check()
+            with Pool(make_grader, jobs or _cores(), server, run.material.modules_of_checks) as pool:
+                yield pool
 
 
 def _cores() -> int:

@@ -133,7 +133,7 @@ def check_course(coursedir: CourseDirectory, name: str) -> None:
         raise CourseError(
             f"{root / coursedir.source_directory} has no problem set {name!r}, {has}: "
             + (f"did you mean {near[0]}? If not: " if near else "")
-            + f"bnlab exercises build {name}"
+            + f"bnlab exercises release {name}"
         )
     released = root / coursedir.release_directory / name
     release_it = f"nbgrader generate_assignment {name}"

@@ -109,7 +109,7 @@ class GradebookWriter:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def write(self, record: Record, timestamp: datetime | None) -> None:
+    def write(self, record: Record, timestamp: datetime | None) -> frozenset[str]:
         """Write what came of one submission, all of it or nothing.
 
         Scores and comments by hand stay. As in nbgrader, a question with a score by hand is flagged again for a look.
@@ -121,6 +121,11 @@ class GradebookWriter:
         timestamp : datetime or None
             When it was handed in, UTC without a time zone. It decides about a late penalty.
 
+        Returns
+        -------
+        frozenset of str
+            The questions that have points by a person.
+
         Raises
         ------
         GradebookError
@@ -130,14 +135,22 @@ class GradebookWriter:
                 self._db.add(Student(id=record.student))
             submission = self._submission(record.student)
             submission.timestamp = timestamp
+            by_hand: frozenset[str] = frozenset()
             for cells in self._notebooks:
                 notebook, grades, comments = self._rows(submission, cells)
                 if cells.name == self._problem_set:
                     _fill_in(record, grades, comments, self._release)
                     self._assign_penalty(submission, notebook, cells)
+                    by_hand = frozenset(name for name, grade in grades.items() if grade.manual_score is not None)
+            return by_hand
 
-    def holds(self, record: Record, timestamp: datetime | None) -> bool:
-        """Whether the gradebook has this submission, with these automatic scores and this time.
+    def find(self, record: Record, timestamp: datetime | None) -> frozenset[str] | None:
+        """Look whether the gradebook has this submission, with these automatic scores and this time.
+
+        Returns
+        -------
+        frozenset of str or None
+            The questions that have points by a person; None where the gradebook has something else, or nothing.
 
         Raises
         ------
@@ -145,10 +158,10 @@ class GradebookWriter:
         """
         cells = next((cells for cells in self._notebooks if cells.name == self._problem_set), None)
         if cells is None:
-            return False
+            return None
         with self._transaction(record.student):
             found = self._db.execute(
-                select(Grade.cell_id, Grade.auto_score, SubmittedAssignment.timestamp)
+                select(Grade.cell_id, Grade.auto_score, Grade.manual_score, SubmittedAssignment.timestamp)
                 .join(SubmittedNotebook, SubmittedNotebook.id == Grade.notebook_id)
                 .join(SubmittedAssignment, SubmittedAssignment.id == SubmittedNotebook.assignment_id)
                 .where(
@@ -158,11 +171,13 @@ class GradebookWriter:
                     Grade.cell_id.in_(cells.graded.values()),
                 )
             ).all()
-        scores = {cell: score for cell, score, _ in found}
+        scores = {cell: score for cell, score, *_ in found}
         wanted = {cells.graded.get(result.question): result.score for result in record.questions}
-        return all(cell in scores and scores[cell] == score for cell, score in wanted.items()) and all(
-            found_time == timestamp for *_, found_time in found
-        )
+        is_same = all(cell in scores and scores[cell] == score for cell, score in wanted.items())
+        if not is_same or any(found_time != timestamp for *_, found_time in found):
+            return None
+        names = {cell: name for name, cell in cells.graded.items()}
+        return frozenset(names[cell] for cell, _, by_hand, _ in found if by_hand is not None)
 
     @contextlib.contextmanager
     def _transaction(self, student: str) -> Iterator[None]:

@@ -133,6 +133,8 @@ class Mistake:
     parts : set of str
         The parts that it was found in.
     students : list of str
+    tried : int
+        How many answered the question.
     """
 
     question: str
@@ -140,6 +142,7 @@ class Mistake:
     example: str = ""
     parts: set[str] = field(default_factory=set)
     students: list[str] = field(default_factory=list)
+    tried: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,10 @@ class Figures:
     marks : ClassMarks
     statuses : dict of str to int
     scores : list of float
-        Of the students whose status is "graded", sorted.
+        Of the students whose status is "graded", sorted. If there is none yet: the points so far of those whose
+        answers in words still wait.
+    final : bool
+        Whether those are scores, not points so far.
     bins : list of Bin
     questions : list of QuestionFigures
     parts : list of PartFigures
@@ -163,6 +169,7 @@ class Figures:
     marks: ClassMarks
     statuses: dict[str, int]
     scores: list[float]
+    final: bool
     bins: list[Bin]
     questions: list[QuestionFigures]
     parts: list[PartFigures]
@@ -182,11 +189,16 @@ def figures(marks: ClassMarks) -> Figures:
     """
     statuses = Counter(student.status for student in marks.students)
     scores = sorted(student.score for student in marks.students if student.score is not None)
+    waiting = (student.marks for student in marks.students if student.status == NEEDS_A_PERSON)
+    so_far = sorted(sum(mark.score or 0.0 for mark in its) for its in waiting)
+    final = bool(scores) or not so_far
+    scores = scores if final else so_far
     results = list(_graded_results(marks))
     return Figures(
         marks,
         {status: statuses[status] for status in STATUS_IN_WORDS if statuses[status]},
         scores,
+        final,
         _bins(scores, marks.points),
         _questions(marks),
         _parts(results),
@@ -248,9 +260,11 @@ def _parts(results: list[tuple[str, QuestionResult]]) -> list[PartFigures]:
 
 def _mistakes(results: list[tuple[str, QuestionResult]]) -> list[Mistake]:
     found: dict[tuple[str, str], Mistake] = {}
+    tried: Counter[str] = Counter()
     for student, result in results:
         if result.report.get("status") == "not answered":
             continue
+        tried[result.question] += 1
         for part in result.report["parts"]:
             said = part.get("hint") or part.get("message")
             if part["passed"] or not said:
@@ -261,6 +275,8 @@ def _mistakes(results: list[tuple[str, QuestionResult]]) -> list[Mistake]:
             mistake.parts.add(part["name"])
             if not mistake.students or mistake.students[-1] != student:
                 mistake.students.append(student)
+    for mistake in found.values():
+        mistake.tried = tried[mistake.question]
     return sorted(found.values(), key=lambda mistake: (-len(mistake.students), mistake.question, mistake.name))
 
 
@@ -327,7 +343,6 @@ def report_page(
     students = sorted(marks.students, key=lambda student: names[student.person.id])
     counted = max((bin.count for bin in found.bins), default=0)
     graded = len(found.scores)
-    total = sum(bool(student.record) for student in students)
     return pages.render(
         "report.html.j2",
         f"{marks.problem_set}: how the class did",
@@ -337,6 +352,7 @@ def report_page(
         statuses={STATUS_IN_WORDS[status]: count for status, count in found.statuses.items()},
         everyone=len(students),
         graded=graded,
+        final=found.final,
         summary=_summary(found.scores),
         bins=[
             {
@@ -352,7 +368,7 @@ def report_page(
         ],
         parts=[{"figures": part, "width": _width(part.failed_share, 1.0)} for part in found.parts[:MOST]],
         more_parts=max(0, len(found.parts) - MOST),
-        mistakes=[_shown_mistake(mistake, names, total) for mistake in found.mistakes[:MOST]],
+        mistakes=[_shown_mistake(mistake, names) for mistake in found.mistakes[:MOST]],
         more_mistakes=max(0, len(found.mistakes) - MOST),
         eye=[
             {"student": names[s.person.id], "status": STATUS_IN_WORDS[s.status], "remark": pages.plain(s.remark, 1000)}
@@ -393,10 +409,14 @@ def report_page(
 
 
 def _waits_for_person(student: StudentMarks, question: str) -> bool:
-    """Whether a person has to read this answer; what could not be graded is listed apart."""
-    failed = {result.question for result in student.record.needs_an_eye} if student.record else set()
-    mark = student.mark(question)
-    return mark is not None and (mark.waits or mark.score is None) and question not in failed
+    """Whether a person has to read this answer; what could not be graded, or not even read, is listed apart."""
+    mark, record = student.mark(question), student.record
+    if mark is None or not (mark.waits or mark.score is None):
+        return False
+    if record is None:
+        return True
+    graded = {result.question for result in record.questions if result.status == GRADED}
+    return question in graded | {answer.question for answer in record.written}
 
 
 def _summary(scores: list[float]) -> dict[str, float]:
@@ -410,7 +430,7 @@ def _summary(scores: list[float]) -> dict[str, float]:
     }
 
 
-def _shown_mistake(mistake: Mistake, names: dict[str, str], total: int) -> dict:
+def _shown_mistake(mistake: Mistake, names: dict[str, str]) -> dict:
     students = sorted(names[student] for student in mistake.students)
     return {
         "question": mistake.question,
@@ -418,7 +438,8 @@ def _shown_mistake(mistake: Mistake, names: dict[str, str], total: int) -> dict:
         "example": pages.plain(mistake.example, 1000) if mistake.example != mistake.name else "",
         "parts": sorted(mistake.parts),
         "count": len(students),
-        "share": len(students) / total if total else 0.0,
+        "tried": mistake.tried,
+        "share": len(students) / mistake.tried,
         "students": students[:NAMED],
         "more": max(0, len(students) - NAMED),
     }

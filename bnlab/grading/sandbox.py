@@ -75,19 +75,7 @@ class Sandbox:
             It doesn't. The message says why and what to do.
         """
         with ForkServer(self) as server:
-            with server.fork() as process:
-                process.channel.send((0, "ping"), time.monotonic() + START_SECONDS)
-                try:
-                    _, answer = process.channel.receive(time.monotonic() + START_SECONDS)
-                except (EOFError, OSError) as error:
-                    raise SandboxUnavailable(self._advice(f"{error}; {server.complaint()}")) from None
-                if not answer["can_import"]:
-                    raise SandboxUnavailable(
-                        f"submissions run as a user of their own, who must be able to read {sys.base_prefix} and "
-                        f"{sys.prefix}: install Python and the course where everybody may read"
-                    )
-                if self.kind == "bubblewrap" and not answer["isolated"]:
-                    raise SandboxUnavailable(self._advice(f"the process is not isolated: {answer}"))
+            server.check()
 
     def command(self, descriptor: int, modules: tuple[str, ...], pictures: bool) -> list[str]:
         """The command that starts the fork server."""
@@ -133,6 +121,7 @@ class ForkServer:
     """
 
     def __init__(self, sandbox: Sandbox, modules: tuple[str, ...] = (), pictures: bool = False):
+        self._sandbox = sandbox
         if sandbox.kind == "bubblewrap" and shutil.which("bwrap") is None:
             raise SandboxUnavailable(sandbox._advice("there is no program bwrap"))
         self._control, theirs = socket.socketpair()
@@ -179,6 +168,28 @@ class ForkServer:
         server = cls.__new__(cls)
         server._control, server._process, server._errors = entrance, None, None
         return server
+
+    def check(self) -> None:
+        """See to it that a submission would be where it should be: behind the wall, and able to run.
+
+        Raises
+        ------
+        SandboxUnavailable
+            It wouldn't. The message says why and what to do.
+        """
+        with self.fork() as process:
+            process.channel.send((0, "ping"), time.monotonic() + START_SECONDS)
+            try:
+                _, answer = process.channel.receive(time.monotonic() + START_SECONDS)
+            except (EOFError, OSError) as error:
+                raise SandboxUnavailable(self._sandbox._advice(f"{error}; {self.complaint()}")) from None
+        if not answer["can_import"]:
+            raise SandboxUnavailable(
+                f"submissions run as a user of their own, who must be able to read {sys.base_prefix} and "
+                f"{sys.prefix}: install Python and the course where everybody may read"
+            )
+        if self._sandbox.kind == "bubblewrap" and not answer["isolated"]:
+            raise SandboxUnavailable(self._sandbox._advice(f"the process is not isolated: {answer}"))
 
     def fork(self) -> "SandboxedProcess":
         """A fresh process for one submission, where nothing of an earlier one is left.

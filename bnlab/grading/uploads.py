@@ -18,8 +18,9 @@ comments as HTML, so theirs are escaped.
 import csv
 import html
 import re
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bnlab.grading.course import CourseError
@@ -51,12 +52,18 @@ class Upload:
         Ids of students with a score whom the platform's file doesn't have.
     not_in_course : tuple of str
         Whom the platform's file has and the course doesn't, as the file names them.
+    locked : tuple of str
+        Ids of students whose grade Moodle doesn't let anybody change; their rows are as they were.
+    found_by : dict of str to int
+        How many students of the platform's file were found by which of its columns.
     """
 
     filled: tuple[str, ...]
     without_score: tuple[StudentMarks, ...]
     not_in_file: tuple[str, ...] = ()
     not_in_course: tuple[str, ...] = ()
+    locked: tuple[str, ...] = ()
+    found_by: dict[str, int] = field(default_factory=dict)
 
 
 def write_upload(
@@ -166,18 +173,22 @@ def _fill_in(marks: ClassMarks, platform: Platform, path: Path, template: Path, 
     else:
         kept = list(range(len(header)))
     find = _finder(marks, platform, places)
-    filled, not_in_course, met = [], [], set()
+    can_change = places.get("Grade can be changed") if platform is Platform.MOODLE_WORKSHEET else None
+    filled, not_in_course, locked, met, found_by = [], [], [], set(), Counter()
     for line, row in table.rows:
         if len(row) != len(header):
             raise CourseError(f"{template}, line {line}: {len(row)} cells, expected {len(header)} as in the first line")
         if _is_no_student(platform, row, places):
             continue
-        student = find(row)
+        student, by = find(row)
         if student is None:
             not_in_course.append(next((cell for cell in row if cell.strip()), ""))
             continue
         met.add(student.person.id)
-        if student.score is not None:
+        found_by[by] += 1
+        if can_change is not None and row[can_change].strip().casefold() == "no":
+            locked.append(student.person.id)
+        elif student.score is not None:
             filled.append(student.person.id)
             row[place] = _score(student)
             if feedback is not None:
@@ -188,6 +199,8 @@ def _fill_in(marks: ClassMarks, platform: Platform, path: Path, template: Path, 
         tuple(student for student in marks.students if student.score is None),
         tuple(s.person.id for s in marks.students if s.score is not None and s.person.id not in met),
         tuple(not_in_course),
+        tuple(locked),
+        dict(found_by),
     )
 
 
@@ -210,8 +223,8 @@ def _column(header: list[str], marks: ClassMarks, column: str | None, template: 
 
 def _finder(
     marks: ClassMarks, platform: Platform, places: dict[str, int]
-) -> Callable[[list[str]], StudentMarks | None]:
-    """A function that finds the student of a row by the surest of its identifiers."""
+) -> Callable[[list[str]], tuple[StudentMarks | None, str]]:
+    """A function that finds the student of a row by the surest of its identifiers, and says by which."""
     by_lms = {s.person.lms_user_id.casefold(): s for s in marks.students if s.person.lms_user_id}
     by_id = {s.person.id.casefold(): s for s in marks.students}
     by_email = {s.person.email.casefold(): s for s in marks.students if s.person.email}
@@ -221,12 +234,12 @@ def _finder(
         keys = (("Email address", by_email), ("Username", by_id), ("ID number", by_lms), ("ID number", by_id))
         keys += (("Email address", by_id),)
 
-    def find(row: list[str]) -> StudentMarks | None:
+    def find(row: list[str]) -> tuple[StudentMarks | None, str]:
         for column, known in keys:
             value = row[places[column]].strip().casefold() if column in places else ""
             if value and value in known:
-                return known[value]
-        return None
+                return known[value], column
+        return None, ""
 
     return find
 

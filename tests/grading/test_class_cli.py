@@ -90,10 +90,14 @@ def test_feedback(course, run, answered):
     hand_in(course, "cy", answered())
     people(course, di=())
     code, text = run("feedback", NAME)
-    assert code == 1 and "2 pages in feedback/" in text and "cy │ not graded yet │ grade it: bnlab grade" in text
-    assert "di" not in text.split()
+    assert (
+        code == 1
+        and f"2 pages: {course}/feedback/STUDENT/" in text
+        and "cy │ not graded yet │ grade it: bnlab grade" in text
+    )
+    assert "di" not in text.split() and "1 student handed in nothing" in text
     assert sorted(path.name for path in (course / "feedback").iterdir()) == ["ann", "bo"]
-    assert run("feedback", NAME, "--student", "ann") == (0, "1 page in feedback/")
+    assert run("feedback", NAME, "--student", "ann") == (0, f"1 page: {course}/feedback/STUDENT/{NAME}/{NAME}.html")
     assert run("feedback", NAME, "--student", "ann", "--anonymous")[0] == 0
     assert len(list((course / "feedback_anonymous").iterdir())) == 1
     code, text = run("feedback", NAME, "--student", "zoe")

@@ -70,7 +70,7 @@ def with_unknown_driver(course):
 
 MISSING = [
     (without_config, ["has no nbgrader_config.py", "name another"]),
-    (without_source, ["has no problem set 'ps1_tiny', it has none", "bnlab exercises build ps1_tiny"]),
+    (without_source, ["has no problem set 'ps1_tiny', it has none", "bnlab exercises release ps1_tiny"]),
     (without_release, ["has no notebook", "nbgrader generate_assignment ps1_tiny"]),
     (without_gradebook, ["there is no gradebook", "gradebook.db", "nbgrader generate_assignment"]),
     (with_empty_gradebook, ["gradebook.db is empty", "nbgrader generate_assignment"]),

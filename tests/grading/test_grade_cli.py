@@ -12,12 +12,13 @@ import psutil
 import pytest
 import typer
 from conftest import NAME, RIGHT, hand_in
+from nbgrader.api import Gradebook
 from stand_in import StandIn
 from typer.testing import CliRunner
 
 from bnlab.grading import cli
 from bnlab.grading.record import Record
-from bnlab.grading.sandbox import Sandbox, SandboxUnavailable
+from bnlab.grading.sandbox import ForkServer, Sandbox, SandboxUnavailable
 
 app = typer.Typer()
 app.command()(cli.grade)
@@ -79,6 +80,19 @@ def test_a_class_with_the_real_grader(course, answered, sandbox, bnlab_grade):
     assert "formgrader" in output and f"autograded/NAME/{NAME}/record.json" in output
 
 
+def test_points_by_hand_settle_what_could_not_be_graded(course, answered, sandbox, bnlab_grade):
+    hand_in(course, "amara", answered(center="import os\n\n\ndef center(x):\n    os._exit(1)"))
+    status, output = bnlab_grade("--jobs", "1")
+    assert status == 1 and re.search(r"amara │ center │ crashed", output)
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as gradebook:
+        gradebook.find_grade("center", NAME, NAME, "amara").manual_score = 7
+        gradebook.db.commit()
+    status, output = bnlab_grade("--jobs", "1")
+    assert status == 0 and "need an eye" not in output and "1 graded already" in output
+    status, output = bnlab_grade("--jobs", "1", "--regrade")
+    assert status == 0 and "need an eye" not in output
+
+
 def test_no_sandbox_marks_every_record(course, answered, bnlab_grade):
     hand_in(course, "amara", answered())
     assert bnlab_grade("--no-sandbox", "--jobs", "1")[0] == 0
@@ -87,10 +101,10 @@ def test_no_sandbox_marks_every_record(course, answered, bnlab_grade):
 
 
 def test_a_sandbox_that_does_not_work_stops_before_anything_is_graded(course, answered, monkeypatch, bnlab_grade):
-    def probe(self):
+    def check(self):
         raise SandboxUnavailable("no user namespaces here: use --no-sandbox")
 
-    monkeypatch.setattr(Sandbox, "probe", probe)
+    monkeypatch.setattr(ForkServer, "check", check)
     hand_in(course, "amara", answered())
     status, output = bnlab_grade()
     assert (status, "Error: no user namespaces here" in output) == (2, True)
@@ -100,7 +114,7 @@ def test_a_sandbox_that_does_not_work_stops_before_anything_is_graded(course, an
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--student", "nobody"], "there is no student 'nobody'"),
+        (["--student", "nobody"], "there is no folder of a student 'nobody'"),
         (["--question", "men_of"], "there is no question 'men_of': did you mean mean_of?"),
         (["--scheduler", "nonsense"], "no Dask scheduler at nonsense"),
         (["--jobs", "0"], "Invalid value"),

@@ -60,6 +60,8 @@ def test_mistakes_are_the_same_whatever_the_numbers(marks):
         ("scale", HINT, ["bo"], {"values"}),
     ]
     assert mistakes[2].example == "x = 17.5, expected -2e-3"
+    # All six answered center; of the five answers to scale that were graded, one was none.
+    assert [mistake.tried for mistake in mistakes] == [6, 6, 4]
 
 
 def test_page(marks):
@@ -80,6 +82,22 @@ def test_page_of_nobody(course):
     found = figures(read_marks(load_course(course), NAME))
     page = report_page(found, Likeness((), (), 0), lambda student: student.person.id)
     assert "Nobody has all points yet" in page and "Every submission could be graded" in page
+
+
+def test_points_so_far_are_shown_while_everyone_waits_for_a_person():
+    questions = {"mean_of": 30.0, "why": 10.0}
+
+    def waiting(name, score):
+        marks = (Mark("mean_of", 30.0, score), Mark("why", 10.0, None, waits=True))
+        return StudentMarks(Person(name), "needs manual grade", marks)
+
+    found = figures(ClassMarks(NAME, questions, (waiting("ann", 30.0), waiting("bo", 12.0))))
+    assert (found.scores, found.final) == ([12.0, 30.0], False)
+    page = re.sub(r"<[^>]+>", "", report_page(found, Likeness((), (), 0), lambda student: student.person.id))
+    assert "These are the points so far." in page and "2 submissions: mean 21" in page and "why (2)" in page
+    graded = StudentMarks(Person("cy"), "graded", (Mark("mean_of", 30.0, 20.0), Mark("why", 10.0, 5.0)))
+    found = figures(ClassMarks(NAME, questions, (waiting("ann", 30.0), graded)))
+    assert (found.scores, found.final) == ([25.0], True)
 
 
 def test_anonymous_page_names_nobody(course, marks):

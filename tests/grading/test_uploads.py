@@ -108,6 +108,20 @@ def test_moodle_worksheet_is_filled_in(marks, tmp_path):
     assert done.not_in_file == () and [s.person.id for s in done.without_score] == ["chen", "dora"]
 
 
+def test_a_grade_that_moodle_has_locked_stays_as_it_was(marks, tmp_path):
+    template = tmp_path / "worksheet.csv"
+    template.write_text(
+        "Identifier,Full name,Email address,Grade,Grade can be changed,Feedback comments\n"
+        "Participant 11,Amara Nwosu,amara@example.org,12.00,No,by hand\n"
+        "Participant 12,Bo,bo@example.org,,Yes,\n"
+    )
+    done = write_upload(marks, Platform.MOODLE_WORKSHEET, tmp_path / "out.csv", template)
+    _, amara, bo = read(tmp_path / "out.csv")
+    assert amara[3:] == ["12.00", "No", "by hand"] and bo[3] == "100"
+    assert (done.locked, done.filled, done.not_in_file) == (("amara",), ("bo",), ())
+    assert done.found_by == {"Email address": 2}
+
+
 def test_students_who_are_not_in_the_platform_are_named(marks, tmp_path):
     template = tmp_path / "grades.csv"
     template.write_text("First name,Last name,ID number,Email address,Assignment: ps1_tiny (Real)\nA,B,502,,-\n")
