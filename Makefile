@@ -14,7 +14,7 @@ SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.p
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book test test-site test-oldest exercises verify grade-demo bench-grading lint constraints clean
+.PHONY: help book test test-site test-oldest exercises verify grade-demo bench bench-grading lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -58,6 +58,9 @@ verify: $(INSTALLED)  ## Prove the exercises' checks on right and wrong solution
 
 grade-demo: $(INSTALLED)  ## Grade a made-up class with nbgrader and show the scores
 	python -m bnlab.grading.demo
+
+bench: $(INSTALLED)  ## Time batch normalization on this machine: torch's, and bnlab's backends
+	python -m bnlab.benchmark
 
 bench-grading: $(INSTALLED)  ## Measure trusted grading beside nbgrader's own, and for a large class (an hour)
 	python benchmarks/grading.py --output book/results/grading.json

@@ -14,14 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from bnlab.benchmark.cli import bench
 from bnlab.grading.class_cli import class_app
 from bnlab.grading.cli import grade
 
-app = typer.Typer(help="The batch normalization course: exercises, checks, grading.", no_args_is_help=True)
+app = typer.Typer(help="The batch normalization course: exercises, checks, grading, benchmark.", no_args_is_help=True)
 exercises = typer.Typer(help="For instructors: make, prove and release the problem sets.", no_args_is_help=True)
 app.add_typer(exercises, name="exercises")
 app.add_typer(class_app, name="class")
 app.command()(grade)
+app.command()(bench)
 
 console = Console()
 complaints = Console(stderr=True)

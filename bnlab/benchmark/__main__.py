@@ -1,0 +1,5 @@
+"""``python -m bnlab.benchmark``."""
+
+from bnlab.benchmark.cli import main
+
+main()

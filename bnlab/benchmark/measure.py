@@ -1,0 +1,383 @@
+"""How it is measured: all implementations in turns, beside a copy of the tensor, and none whose result is wrong.
+
+A turn calls every implementation once, in an order that moves on by one each time, so whatever slows the machine for a
+while slows them all. The figure is the median over the turns, and the spread the distance between the quartiles. The
+copy, in the same turns, gives the bandwidth that the machine has at that time, and so the *floor*: the time that moving
+the bytes takes. Where x does not stay on the chip between two passes it is read twice: the streaming floor is higher.
+
+Forward is a call of the layer in training mode, with all that autograd keeps; backward is the gradient with respect to
+x, weight and bias; evaluation is a call in evaluation mode without autograd.
+"""
+
+import ctypes
+import gc
+import statistics
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+import bnlab
+from bnlab.backends import eager
+from bnlab.benchmark.layers import Contender
+from bnlab.benchmark.shapes import Shape
+
+OPERATIONS = ("forward", "backward", "evaluation")
+LAYOUTS = ("NCHW", "channels_last")
+# How often the tensor's bytes are moved, at least: every input read once, every output written once; and the same where
+# x doesn't stay on the chip between two passes.
+FLOOR = {"forward": 2, "backward": 3, "evaluation": 2}
+STREAMING = {"forward": 3, "backward": 5, "evaluation": 2}
+# Largest error allowed, relative to the largest expected value: a rounding of the output; in float32 more, since torch
+# sums channels_last in float32 on a CPU, and is 2e-4 off over 1.6 million values. The table shows the error.
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+JUDGED = 4  # channels that are compared with float64
+NOISY = 0.25  # relative spread of the copy above which the machine is too busy to trust
+
+
+@dataclass(frozen=True)
+class Case:
+    """What all implementations are given.
+
+    Attributes
+    ----------
+    suite : str
+    shape : tuple of int
+        (N, C, ...).
+    layers : int
+        How many layers of the network have it.
+    operation : str
+        One of `OPERATIONS`.
+    layout : str
+        One of `LAYOUTS`.
+    dtype : str
+        Such as "float32".
+    device : str
+    """
+
+    suite: str
+    shape: tuple[int, ...]
+    layers: int
+    operation: str
+    layout: str
+    dtype: str
+    device: str
+
+    @property
+    def bytes(self) -> int:
+        """Size of the input."""
+        return torch.Size(self.shape).numel() * getattr(torch, self.dtype).itemsize
+
+
+@dataclass
+class Timing:
+    """What an implementation took in a case.
+
+    Attributes
+    ----------
+    case : Case
+    name : str
+    milliseconds : float or None
+        Median; None where the result is wrong or the call failed.
+    spread : float
+        Distance between the quartiles, of the median.
+    of_floor, of_streaming : float
+        The time of the floor, as a share of the median: 1 is as fast as memory allows.
+    error : float
+        Largest error of the outputs, relative to the largest expected value, by float64.
+    peak : float or None
+        Bytes at the highest point of the call beyond those before it, of the input's; None where unknown.
+    turns : int
+    problem : str
+        Why there is no time.
+    """
+
+    case: Case
+    name: str
+    milliseconds: float | None = None
+    spread: float = 0.0
+    of_floor: float = 0.0
+    of_streaming: float = 0.0
+    error: float = 0.0
+    peak: float | None = None
+    turns: int = 0
+    problem: str = ""
+
+    def to_dict(self) -> dict:
+        """As plain values."""
+        row = asdict(self)
+        return {**row.pop("case"), **row}
+
+
+@dataclass
+class Plan:
+    """How much is measured.
+
+    Attributes
+    ----------
+    device : str
+    batch_size : int
+    dtypes, layouts, operations : tuple of str
+    turns : int
+        At most; a case ends earlier after `seconds`, but not before three turns.
+    seconds : float
+        For one case.
+    fresh_memory : bool
+        Whether every call pays for getting its memory from the system, as a first step of training does. Else memory
+        that is freed is kept and used again, by all: what a training run does from its second step on, at best.
+    mean : float
+        Of the input, in standard deviations.
+    """
+
+    device: str = "cpu"
+    batch_size: int = 32
+    dtypes: tuple[str, ...] = ("float32",)
+    layouts: tuple[str, ...] = LAYOUTS
+    operations: tuple[str, ...] = ("forward", "backward")
+    turns: int = 15
+    seconds: float = 6.0
+    fresh_memory: bool = False
+    mean: float = 0.5
+    warm_up: int = field(default=2, repr=False)
+
+
+def cases(suite: str, shapes: tuple[Shape, ...], plan: Plan) -> list[Case]:
+    """Return the cases of a suite; channels_last only where there are positions."""
+    return [
+        Case(suite, shape.of(plan.batch_size), shape.layers, operation, layout, dtype, plan.device)
+        for dtype in plan.dtypes
+        for layout in plan.layouts
+        for shape in shapes
+        if layout == "NCHW" or len(shape.positions) in (2, 3)
+        for operation in plan.operations
+    ]
+
+
+def measure(case: Case, contenders: list[Contender], plan: Plan) -> list[Timing]:
+    """Time all implementations in one case, in turns.
+
+    Parameters
+    ----------
+    case : Case
+    contenders : list of Contender
+    plan : Plan
+
+    Returns
+    -------
+    list of Timing
+        One for each, and one named "copy".
+    """
+    inputs = _inputs(case, plan.mean)
+    judge = _Judge(case, *inputs)
+    timings, calls = {}, {}
+    for one in contenders:
+        timings[one.name] = Timing(case, one.name)
+        try:
+            call = _prepare(case, one, *inputs)
+            with _binding(one):
+                timings[one.name].error = judge.error(call())
+                _synchronize(case.device)
+                timings[one.name].peak = _peak(call, case)
+        except Exception as error:  # a student's layer may raise anything, and some layouts are refused
+            timings[one.name].problem = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+            continue
+        if not timings[one.name].error <= judge.tolerance:
+            timings[one.name].problem = f"wrong: error {timings[one.name].error:.1e}, allowed {judge.tolerance:.0e}"
+            continue
+        calls[one.name] = (one, call)
+    x, copied = inputs[0], torch.empty_like(inputs[0])
+    calls["copy"] = (Contender("copy", None), lambda: copied.copy_(x))
+    timings["copy"] = Timing(case, "copy")
+    with _kept_memory(plan.fresh_memory or case.device != "cpu"):
+        seconds = _in_turns(calls, plan, case.device)
+    copy = statistics.median(seconds["copy"])
+    for name, its in seconds.items():
+        middle = statistics.median(its)
+        quartiles = statistics.quantiles(its, n=4)
+        timing = timings[name]
+        timing.milliseconds, timing.turns = 1e3 * middle, len(its)
+        timing.spread = (quartiles[2] - quartiles[0]) / middle
+        floor = 1 if name == "copy" else FLOOR[case.operation] / 2  # in copies, which move the bytes twice
+        timing.of_floor = copy * floor / middle
+        timing.of_streaming = copy * (1 if name == "copy" else STREAMING[case.operation] / 2) / middle
+    return list(timings.values())
+
+
+def _inputs(case: Case, mean: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """x and dy, laid out as the case says."""
+    generator = torch.Generator(case.device).manual_seed(0)
+    dtype = getattr(torch, case.dtype)
+
+    def draw(shift):
+        v = torch.randn(case.shape, generator=generator, device=case.device, dtype=torch.float32)
+        v = v.add_(shift).to(dtype)
+        return v.movedim(1, -1).contiguous().movedim(-1, 1) if case.layout == "channels_last" else v
+
+    return draw(mean), draw(0.0)
+
+
+def _prepare(case: Case, contender: Contender, x: torch.Tensor, dy: torch.Tensor) -> Callable[[], tuple]:
+    """A call without arguments that does the operation and returns its results."""
+    layer = contender.make(case.shape[1], len(case.shape), case.device, x.dtype)
+    with torch.no_grad():
+        for v, start in ((layer.weight, 0.5), (layer.bias, -1.0)):
+            v.copy_(torch.linspace(start, start + 1, case.shape[1]))
+    if case.operation == "evaluation":
+        layer.eval()
+        mean, var = torch.linspace(-1, 1, case.shape[1]), torch.linspace(0.5, 2, case.shape[1])
+        layer.running_mean.copy_(mean)
+        layer.running_var.copy_(var)
+
+        def evaluate():
+            with torch.no_grad():
+                return (layer(x),)
+
+        return evaluate
+    layer.train()
+    x = x.detach().requires_grad_()
+    if case.operation == "forward":
+        return lambda: (layer(x).detach(),)
+    with _binding(contender):
+        y = layer(x)
+    return lambda: torch.autograd.grad(y, (x, layer.weight, layer.bias), dy, retain_graph=True)
+
+
+class _Judge:
+    """Knows the result in float64, for some channels."""
+
+    def __init__(self, case: Case, x: torch.Tensor, dy: torch.Tensor):
+        channels = case.shape[1]
+        self.tolerance = TOLERANCE[x.dtype]
+        self._chosen = sorted({channels * k // JUDGED for k in range(JUDGED)})
+        gamma = torch.linspace(0.5, 1.5, channels, dtype=torch.float64, device=x.device)[self._chosen]
+        beta = torch.linspace(-1, 0, channels, dtype=torch.float64, device=x.device)[self._chosen]
+        wide, above = x[:, self._chosen].double(), dy[:, self._chosen].double()
+        mean = var = None
+        if case.operation == "evaluation":
+            mean = torch.linspace(-1, 1, channels).to(wide)[self._chosen]
+            var = torch.linspace(0.5, 2, channels).to(wide)[self._chosen]
+        y, mean, var = eager.forward(wide, gamma, beta, mean, var, 1e-5)
+        self._expected = (y,)
+        if case.operation == "backward":
+            self._expected = eager.backward(above, wide, gamma, mean, var, 1e-5, True)
+
+    def error(self, given: tuple) -> float:
+        """The largest error of the results, relative to the largest expected value of each."""
+        worst = 0.0
+        for result, expected in zip(given, self._expected, strict=True):
+            chosen = result[self._chosen] if result.dim() == 1 else result[:, self._chosen]
+            off = (chosen.double() - expected).abs().max() / expected.abs().max()
+            worst = max(worst, off.item()) if off == off else float("nan")
+        return worst
+
+
+def _binding(contender: Contender):
+    return bnlab.use_backend(contender.backend)
+
+
+def _synchronize(device: str) -> None:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def _in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
+    """Seconds of every call, by name."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    names = list(calls)
+    began = perf_counter()
+    for turn in range(plan.warm_up + plan.turns):
+        if turn >= plan.warm_up + 3 and perf_counter() - began > plan.seconds:
+            break
+        start = turn % len(names)
+        for name in names[start:] + names[:start]:
+            contender, call = calls[name]
+            with _binding(contender):
+                taken = _time(call, device)
+            if turn >= plan.warm_up:
+                seconds[name].append(taken)
+    return seconds
+
+
+def _time(call: Callable, device: str) -> float:
+    """Seconds of one call; what it returns is freed only afterwards."""
+    if device.startswith("cuda"):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        kept = call()
+        end.record()
+        end.synchronize()
+        taken = start.elapsed_time(end) / 1e3
+    else:
+        began = perf_counter()
+        kept = call()
+        taken = perf_counter() - began
+    del kept
+    return taken
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # <malloc.h>
+DEFAULT_TRIM, DEFAULT_MMAPS = 128 * 1024, 65536
+
+
+def _glibc():
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.mallopt.argtypes, library.malloc_trim.argtypes = [ctypes.c_int, ctypes.c_int], [ctypes.c_size_t]
+        return library
+    return None
+
+
+@contextmanager
+def _kept_memory(is_fresh: bool) -> Iterator[None]:
+    """Let freed memory stay with the process, so that nobody pays for pages from the system."""
+    library = None if is_fresh or sys.platform != "linux" else _glibc()
+    if library is None:
+        yield
+        return
+    library.mallopt(M_MMAP_MAX, 0)
+    library.mallopt(M_TRIM_THRESHOLD, -1)
+    try:
+        yield
+    finally:
+        library.mallopt(M_MMAP_MAX, DEFAULT_MMAPS)
+        library.mallopt(M_TRIM_THRESHOLD, DEFAULT_TRIM)
+        library.malloc_trim(0)
+
+
+def _peak(call: Callable, case: Case) -> float | None:
+    """How much memory a call has at its highest point, beyond what there was before, in sizes of the input."""
+    if case.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(case.device)
+        before = torch.cuda.memory_allocated(case.device)
+        kept = call()
+        torch.cuda.synchronize(case.device)
+        del kept
+        return (torch.cuda.max_memory_allocated(case.device) - before) / case.bytes
+    if sys.platform != "linux" or case.bytes < 2**22:  # pages are too coarse to see less
+        return None
+    gc.collect()
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the highest point so far is forgotten
+    except OSError:
+        return None
+    before = _status("VmRSS")
+    kept = call()
+    peak = _status("VmHWM")
+    del kept
+    return max(0.0, (peak - before) / case.bytes)
+
+
+def _status(name: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise OSError(f"/proc/self/status has no {name}")

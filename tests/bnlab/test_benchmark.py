@@ -1,0 +1,176 @@
+"""The benchmark: its lists are the networks', it refuses wrong results, and its figures add up. No time is tested."""
+
+import json
+import statistics
+from collections import Counter
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from bnlab import models
+from bnlab.benchmark import layers, measure, report, shapes
+from bnlab.cli import app
+
+SMALL = ["--suite", "awkward", "--turns", "3", "--seconds", "0", "--quiet"]
+
+CORRECT = """
+import torch
+
+
+class Mine(torch.nn.BatchNorm2d):
+    def __init__(self, channels):
+        super().__init__(channels)
+
+    def _check_input_dim(self, x):
+        pass
+
+
+class Biased(Mine):
+    def forward(self, x):
+        return super().forward(x) * 1.01
+
+
+class Raises(Mine):
+    def forward(self, x):
+        raise RuntimeError("not today")
+"""
+
+
+@pytest.fixture
+def solution(tmp_path):
+    path = tmp_path / "solution.py"
+    path.write_text(CORRECT)
+    return path
+
+
+def shapes_in(network, x):
+    """The shapes (C, H, W) that reach the batch normalization layers of a network, and how often."""
+    found = Counter()
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs: found.update([tuple(inputs[0].shape[1:])]))
+        for module in network.modules()
+        if isinstance(module, torch.nn.BatchNorm2d)
+    ]
+    with torch.no_grad():
+        network.eval()(x)
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def test_vgg16_has_these_inputs():
+    listed = Counter({(s.channels, *s.positions): s.layers for s in shapes.SUITES["vgg16"]})
+    with torch.device("meta"):  # shapes alone
+        found = shapes_in(models.VGG(16, torch.nn.BatchNorm2d), torch.zeros(1, 3, 224, 224))
+    assert found == listed
+
+
+def test_resnet50_has_these_inputs():
+    """Counted from its plan: [3, 4, 6, 3] bottlenecks, the stride in the 3x3 convolution, as torchvision has it."""
+    found, width, side, inside = Counter({(64, 112, 112): 1}), 64, 56, 56
+    for stage, blocks in enumerate((3, 4, 6, 3)):
+        for block in range(blocks):
+            before, side = side, inside // 2 if stage and not block else side
+            found[width, before, before] += 1
+            found[width, side, side] += 1
+            found[4 * width, side, side] += 1 + (block == 0)
+        inside, width = side, 2 * width
+    listed = Counter({(s.channels, *s.positions): s.layers for s in shapes.SUITES["resnet50"]})
+    assert listed == found and sum(found.values()) == 53
+
+
+@pytest.mark.parametrize("layout", measure.LAYOUTS)
+@pytest.mark.parametrize("operation", measure.OPERATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_everybody_here_is_right(operation, layout, dtype):
+    case = measure.Case("awkward", (6, 5, 9, 7), 1, operation, layout, dtype, "cpu")
+    timings = measure.measure(case, layers.contenders("cpu"), measure.Plan(turns=3, seconds=0))
+    assert {"torch", "bnlab eager", "copy"} <= {timing.name for timing in timings}
+    for timing in timings:
+        assert not timing.problem and timing.milliseconds > 0 and timing.turns == 3
+        assert timing.error <= measure.TOLERANCE[getattr(torch, dtype)]
+
+
+def test_a_wrong_result_gets_no_time(solution):
+    case = measure.Case("awkward", (6, 5, 9, 7), 1, "forward", "NCHW", "float32", "cpu")
+    takers = [layers.from_file(f"{solution}:{name}") for name in ("Mine", "Biased", "Raises")]
+    found = {timing.name: timing for timing in measure.measure(case, takers, measure.Plan(turns=3, seconds=0))}
+    assert found["Mine"].milliseconds and not found["Mine"].problem
+    assert found["Biased"].milliseconds is None and "wrong: error 1.0e-02, allowed 1e-03" in found["Biased"].problem
+    assert found["Raises"].milliseconds is None and found["Raises"].problem == "RuntimeError: not today"
+
+
+def test_torch_is_refused_where_it_loses_the_variance():
+    """channels_last on a CPU, at a mean of 10,000 standard deviations: torch 2.13 sums in float32."""
+    case = measure.Case("awkward", (8, 16, 40, 40), 1, "forward", "channels_last", "float32", "cpu")
+    plan = measure.Plan(turns=3, seconds=0, mean=1e4)
+    found = {timing.name: timing for timing in measure.measure(case, layers.contenders("cpu"), plan)}
+    assert "wrong" in found["torch"].problem
+    assert not any(timing.problem for name, timing in found.items() if name.startswith("bnlab"))
+
+
+def timing(name, milliseconds, shape=(2, 3, 4, 4), operation="forward", **fields):
+    case = measure.Case("awkward", shape, 1, operation, "NCHW", "float32", "cpu")
+    return measure.Timing(case, name, milliseconds, **fields)
+
+
+def test_ratios_and_their_mean():
+    timings = [timing("torch", 8.0), timing("ours", 2.0), timing("copy", 1.0)]
+    timings += [timing("torch", 3.0, (5, 3, 4, 4)), timing("ours", 3.0, (5, 3, 4, 4))]
+    timings += [timing("torch", None, (6, 3, 4, 4), problem="wrong"), timing("ours", 1.0, (6, 3, 4, 4))]
+    (row,) = report.summary(timings)
+    assert (row["implementation"], row["shapes"], row["worst"]) == ("ours", 2, 1.0)
+    assert row["geometric_mean"] == pytest.approx(statistics.geometric_mean([4, 1]))
+
+
+def test_floors_count_the_bytes():
+    case = measure.Case("awkward", (64, 32, 32, 32), 1, "backward", "NCHW", "float32", "cpu")
+    timings = {t.name: t for t in measure.measure(case, layers.contenders("cpu"), measure.Plan(turns=3, seconds=0))}
+    copy, torchs = timings["copy"], timings["torch"]
+    assert case.bytes == 64 * 32**3 * 4
+    # dy and x are read, dx is written: three times the bytes, where a copy moves them twice.
+    assert torchs.of_floor == pytest.approx(1.5 * copy.milliseconds / torchs.milliseconds)
+    assert torchs.of_streaming == pytest.approx(2.5 * copy.milliseconds / torchs.milliseconds)
+    assert torchs.peak is None or 0.5 < torchs.peak < 4
+
+
+def test_command(tmp_path, solution):
+    output, plots = tmp_path / "out" / "bench.json", tmp_path / "plots"
+    arguments = ["bench", *SMALL, "--module", f"{solution}:Mine", "--output", str(output), "--plots", str(plots)]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    record = json.loads(output.read_text())
+    assert {"torch", "bnlab eager", "Mine", "copy"} <= {row["name"] for row in record["timings"]}
+    assert record["provenance"]["threads"] == torch.get_num_threads() and record["plan"]["fresh_memory"] is False
+    assert len({tuple(row["shape"]) for row in record["timings"]}) == len(shapes.SUITES["awkward"])
+    assert sorted(path.name for path in plots.iterdir()) == ["ratios.svg", "roofline.svg"]
+
+
+def test_a_wrong_layer_makes_the_command_fail(solution):
+    done = CliRunner().invoke(app, ["bench", *SMALL, "--layout", "NCHW", "--module", f"{solution}:Biased"])
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--suite", "vgg61"], "there is no suite vgg61: give some of vgg16, resnet50"),
+        (["--dtype", "float8"], "there is no dtype float8"),
+        (["--layout", ""], "there is no layout '': give some of NCHW, channels_last"),
+        (["--device", "cuda:99"], "the device 'cuda:99' can't be used here"),
+        (["--module", "nowhere.py:Mine"], "there is no file nowhere.py"),
+        (["--module", "solution"], "expected FILE.py:CLASS"),
+    ],
+)
+def test_a_wrong_call_says_what_to_give(arguments, complaint):
+    done = CliRunner().invoke(app, ["bench", *arguments])
+    assert done.exit_code == 2 and complaint in " ".join(done.output.split())
+
+
+def test_a_file_without_the_class_names_those_it_has(solution):
+    with pytest.raises(layers.UnusableLayer, match="has no class 'Yours', it has Mine, Biased, Raises"):
+        layers.from_file(f"{solution}:Yours")
+    solution.write_text("1 / 0")
+    with pytest.raises(layers.UnusableLayer, match="raised ZeroDivisionError when it was imported"):
+        layers.from_file(f"{solution}:Mine")
