@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), the course needs 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,grading,frameworks,fast,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[book,grading,frameworks,fast,gpu,dev]'
 	@touch $@
 
 # Set to a backend without pictures, it would take every figure out of the book.
@@ -86,7 +86,7 @@ lint: $(INSTALLED)  ## Check style and formatting
 	ruff check . && ruff format --check .
 
 constraints: $(INSTALLED)  ## Renew constraints.txt from the newest versions that pyproject.toml allows
-	$(PYTHON) -m venv _build/fresh && _build/fresh/bin/pip install -q '.[book,grading,frameworks,fast,dev]'
+	$(PYTHON) -m venv _build/fresh && _build/fresh/bin/pip install -q '.[book,grading,frameworks,fast,gpu,dev]'
 	{ sed -n '/^#/p' constraints.txt; _build/fresh/bin/pip freeze | grep -v '^bnlab' | sed 's/+cpu$$//'; } > _build/constraints.txt
 	mv _build/constraints.txt constraints.txt && rm -rf _build/fresh
 

@@ -43,6 +43,7 @@ PACKAGES = [
     ("experiments", "mnist1d", "0.0.2", "pip install 'bnlab[lab]'"),
     ("experiments", "scikit-image", "0.22", "pip install 'bnlab[lab]'"),
     ("fast batch normalization on a CPU", "numba", "0.60", "pip install 'bnlab[fast]'"),
+    ("batch normalization kernels for a GPU", "triton", "3.3", "pip install 'bnlab[gpu]'"),
     ("chapter on frameworks", "keras", "3.10", "pip install 'bnlab[frameworks]'"),
     ("chapter on frameworks", "flax", "0.12", "pip install 'bnlab[frameworks]'"),
     ("chapter on frameworks", "onnxruntime", "1.20", "pip install 'bnlab[frameworks]'"),

@@ -10,8 +10,9 @@ checks: `bnlab.functional` does all that, once, for every backend.
     The gradients at the `mean` and `var` that `forward` returned. With `training` these are functions of `x`, so
     gradient flows through them; without, they are constants.
 
-`eager` runs wherever torch runs and is differentiable itself, so higher derivatives always go through it. To add a
-backend, put its file beside ``eager.py`` and a condition into `choose`.
+`eager` runs wherever torch runs and is differentiable itself, so higher derivatives always go through it. The others
+also have ``takes(x)``, which says whether they can read a tensor. To add one, put its file beside ``eager.py``, its
+name into `BACKENDS`, and into `FASTEST` where a benchmark has shown that it is.
 """
 
 import importlib
@@ -21,7 +22,8 @@ import torch
 
 from bnlab.backends import eager
 
-BACKENDS = ("auto", "eager", "numba")
+BACKENDS = ("auto", "eager", "numba", "triton")
+FASTEST = {"cpu": "numba"}  # by device
 SMALL = 32768  # values below which compiled loops gain nothing: calling them costs more
 
 _wanted = "auto"
@@ -32,7 +34,7 @@ class use_backend:
 
     Parameters
     ----------
-    name : {"auto", "eager", "numba"}
+    name : {"auto", "eager", "numba", "triton"}
         "auto", which holds from the start, takes the fastest that can normalize a tensor. Another name is used wherever
         it can be; where it can't, `eager` is, with one warning.
 
@@ -82,10 +84,10 @@ def choose(x, *others):
         return eager
     if not all(_is_plain(v) for v in (x, *others) if v is not None):
         return eager
-    if x.device.type == "cpu":
-        found = _load("numba")
-        if found:
-            return found
+    name = FASTEST.get(x.device.type) if _wanted == "auto" else _wanted
+    found = _load(name) if name else None
+    if found and found.takes(x):
+        return found
     if _wanted != "auto":
         _warn_once(f"the backend {_wanted!r} can't be used for a tensor on {x.device.type}: 'eager' is used instead")
     return eager
@@ -107,7 +109,7 @@ def _load(name):
         except ImportError as error:
             _loaded[name] = None
             if _wanted == name:
-                _warn_once(f"the backend {name!r} needs {error.name}: pip install 'bnlab[fast]'")
+                _warn_once(f"the backend {name!r} needs {error.name}: pip install {error.name}")
     return _loaded[name]
 
 

@@ -71,6 +71,11 @@ def forward(x, gamma, beta, mean, var, eps):
     return y, *(torch.from_numpy(moment.astype(wide)) for moment in moments)
 
 
+def takes(x):
+    """Whether the loops can read this tensor."""
+    return x.device.type == "cpu"
+
+
 def backward(dy, x, gamma, mean, var, eps, training):
     """Gradients with respect to the input, the scale and the shift; see `bnlab.backends.eager.backward`.
 

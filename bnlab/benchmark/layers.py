@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 import bnlab
-from bnlab import backends
 
 
 class UnusableLayer(Exception):
@@ -63,8 +62,9 @@ def contenders(device: str, with_compile: bool = False) -> list[Contender]:
     found = [Contender("torch", _torch)]
     if with_compile:
         found.append(Contender("torch.compile", lambda *options: torch.compile(_torch(*options), dynamic=False)))
-    for name in backends.BACKENDS:
-        if name == "eager" or (name == "numba" and device == "cpu" and importlib.util.find_spec("numba")):
+    found.append(Contender("bnlab eager", _bnlab, "eager"))
+    for name, kind in (("numba", "cpu"), ("triton", "cuda")):
+        if device.startswith(kind) and importlib.util.find_spec(name):
             found.append(Contender(f"bnlab {name}", _bnlab, name))
     return found
 

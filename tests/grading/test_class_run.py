@@ -486,7 +486,7 @@ def test_stopping_writes_what_is_done_and_the_next_run_goes_on(course):
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"students": ["amra"]}, r"no student 'amra': did you mean amara\?"),
+        ({"students": ["amra"]}, r"no folder of a student 'amra': did you mean amara\?"),
         ({"questions": ["variance"]}, "no question 'variance'.*mean_of, center, scale"),
         ({"students": ["dmitri"]}, "dmitri handed in nothing"),
     ],
