@@ -149,7 +149,7 @@ def _run_all(chosen, seeds, device, budget, jobs, fresh):
         for name in chosen:
             files[name] = cached(name, budget, range(seeds), device)
             if _finished(files[name], fresh):
-                progress.add_task(name, total=1, completed=1)
+                progress.add_task(name, total=1, completed=1, start=False)
                 continue
             bars[name] = progress.add_task(name, total=None, start=False)
             done[name], taken = [0] * jobs, manager.dict()
