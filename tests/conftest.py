@@ -1,8 +1,12 @@
-"""What all tests need: one library's log handler kept away from pytest's capture."""
+"""What all tests need: no deadlines, and one library's log handler kept away from pytest's capture."""
 
 import sys
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("course", deadline=None)  # a busy machine is no failure
+settings.load_profile("course")
 
 
 @pytest.fixture(autouse=True)

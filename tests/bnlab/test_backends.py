@@ -116,7 +116,7 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype, last):
     assert distance(mean, expected[1]) < 1e-6 and distance(dgamma, expected[4]) < 1e-5
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 6),
     st.integers(1, 40),

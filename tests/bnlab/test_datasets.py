@@ -77,7 +77,7 @@ def test_fashion_holds_what_its_documentation_says():
 
 
 @given(n_train=st.integers(1, 600), n_test=st.integers(1, 600))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_smaller_fashion_is_a_balanced_prefix(n_train, n_test):
     large, small = datasets.fashion(600, 600), datasets.fashion(n_train, n_test)
     for whole, part in zip(large[:4], small[:4], strict=True):
@@ -201,7 +201,7 @@ def test_fashion_full_reads_packed_and_plain_files(fashion_files):
 
 
 @given(shape=st.lists(st.integers(0, 5), min_size=1, max_size=4), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_read_idx_gives_back_what_was_written(tmp_path_factory, shape, seed):
     array = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     path = tmp_path_factory.mktemp("idx") / "file"

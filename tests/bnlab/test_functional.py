@@ -473,7 +473,7 @@ def per_channel(x):
     return x.transpose(0, 1).flatten(1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=batches())
 def test_output_has_mean_0_and_variance_just_below_1(x):
     var = per_channel(x).var(1, correction=0)
@@ -482,14 +482,14 @@ def test_output_has_mean_0_and_variance_just_below_1(x):
     torch.testing.assert_close(rows.var(1, correction=0), var / (var + 0.1), rtol=1e-9, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=batches(min_values=3), scale=st.floats(0.1, 1e3), shift=st.floats(-1e3, 1e3))
 def test_scale_and_shift_of_a_channel_do_not_matter_but_its_sign_does(x, scale, shift):
     torch.testing.assert_close(normalize(x * scale + shift), normalize(x), rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(normalize(-x * scale + shift), -normalize(x), rtol=1e-6, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=batches(), seed=st.integers(0, 2**16))
 def test_permutations_of_examples_and_of_channels_go_through(x, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -498,14 +498,14 @@ def test_permutations_of_examples_and_of_channels_go_through(x, seed):
         torch.testing.assert_close(normalize(x.index_select(axis, order)), normalize(x).index_select(axis, order))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=batches())
 def test_every_rank_is_the_dense_case_after_a_reshape(x):
     rows = per_channel(normalize(per_channel(x).t()))
     torch.testing.assert_close(per_channel(normalize(x)), rows)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=batches())
 def test_gamma_and_beta_can_undo_the_normalization(x):
     var, mean = torch.var_mean(per_channel(x), 1, correction=0)
@@ -513,7 +513,7 @@ def test_gamma_and_beta_can_undo_the_normalization(x):
     torch.testing.assert_close(y, x, rtol=1e-10, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(x=batches(min_values=3))
 def test_gradient_in_training_is_orthogonal_to_constants_and_to_the_input(x):
     """Because shifting or scaling a channel does not change the output, no gradient points that way."""

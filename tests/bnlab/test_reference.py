@@ -26,7 +26,7 @@ EPS = 1e-5
 SHAPES = [(6, 3), (4, 3, 5), (3, 3, 2, 4), (2, 3, 2, 3, 2), (2, 3, 2, 1, 2, 2)]
 BACKWARDS = [batch_norm_backward, batch_norm_backward_staged]
 
-properties = settings(deadline=None, max_examples=60, derandomize=True)
+properties = settings(max_examples=60, derandomize=True)
 
 
 class Case:

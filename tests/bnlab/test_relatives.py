@@ -192,7 +192,7 @@ def test_affine_momentum_and_channels_last(ours, theirs, shape, momentum):
 
 
 @given(st.integers(1, 40), st.integers(1, 12))
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 def test_ghost_batches_are_even_and_never_too_small(n, ghost_size):
     x = torch.arange(n)
     parts = ghost_batches(x, ghost_size)
@@ -298,7 +298,7 @@ def ioffe_algorithm_1(x, dy, gamma, beta, mu, sigma, alpha, eps, r_max, d_max):
     d_max=st.sampled_from([0.0, 0.4, 5.0]),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 def test_renorm_is_algorithm_1_of_ioffe(m, r_max, d_max, seed):
     x, dy = draw((m, 3), seed).requires_grad_(), draw((m, 3), seed + 1)
     gamma, beta, mu = (draw((3,), seed + k).requires_grad_(k < 4) for k in (2, 3, 4))

@@ -499,7 +499,7 @@ def test_parametrized_layers_can_be_normalized_but_not_folded():
         fold_batch_norm(normalized)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=4),
     st.sampled_from([(), (1,), (3,), (2, 3)]),
@@ -610,7 +610,7 @@ def test_folding_a_norm_in_front_of_zeros_is_refused_unless_nothing_is_added(cas
     assert relative(folded(x), copy.deepcopy(model).double()(x.double())) < 2e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 3),
     st.booleans(),

@@ -138,7 +138,7 @@ def test_descend_takes_torch_sgd_steps():
         optimizer.step()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 1000),
     scaling=st.sampled_from(AFFINE),

@@ -63,7 +63,7 @@ def test_untranslated_variance_is_off_by_what_the_formula_says(framework):
     np.testing.assert_allclose(kept, expected, rtol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     m=st.integers(2, 50),
     updates=st.integers(0, 30),

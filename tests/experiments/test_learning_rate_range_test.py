@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bnlab.datasets import centered_digits
@@ -61,7 +61,6 @@ def test_good_range_spans_the_floor():
 @given(
     drop=st.floats(-2.0, -0.8), bottom=st.floats(-0.5, 0.3), explosion=st.floats(0.6, 1.2), scale=st.floats(0.5, 10.0)
 )
-@settings(deadline=None)
 def test_rules_find_the_known_places_of_a_smooth_curve(drop, bottom, explosion, scale):
     """Flat, then a fall centered at 10**drop, lowest around 10**bottom, crossing its start at 10**explosion."""
     rate = np.geomspace(1e-4, 100, 400)

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from conftest import NAME, hand_in
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nbgrader.api import Gradebook
 
@@ -124,7 +124,6 @@ def test_choice_of_file_students_and_assignments(course, book):
     assert "no grades to export" in log and read(course / "grades.csv") == []
 
 
-@settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"a": st.text() | st.none(), "b": st.integers(0) | st.text()}), max_size=5))
 def test_any_text_comes_back_and_none_is_a_formula(tmp_path_factory, rows):
     rows = [{k: v.replace("\0", "") if isinstance(v, str) else v for k, v in row.items()} for row in rows]

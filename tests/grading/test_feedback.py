@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 from conftest import NAME, cell, hand_in
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up_class import HINT, people, put, record, result, stuck, unanswered
 
@@ -260,7 +260,6 @@ def test_a_page_has_room_for_so_many_pictures():
     assert pages.image(one, room=size - 1) == ("", 0)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_code_and_text_lose_nothing_that_can_be_shown(text):
     shown = Page(f"<pre>{pages.code(text)}</pre>").text
@@ -327,7 +326,6 @@ CELLS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(CELLS, max_size=6) | JSON)
 def test_any_notebook_makes_a_sound_page(handed_out, cells):
     marks = StudentMarks(Person("ann"), "graded", (Mark("mean_of", 30.0, 30.0),), "", 0.0, record("ann"))

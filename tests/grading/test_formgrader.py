@@ -87,7 +87,7 @@ WORDS = "< > &lt; script img /script ' \" ` ``` [a]( ) javascript: $ $$ \\ ! | m
 PIECES = st.sampled_from([*WORDS.split(), " src=x", " onerror=x", "\n", "\n\n", "    ", "\0"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(PIECES, max_size=30).map("".join))
 def test_nothing_made_of_such_pieces_is_more_than_text(source):
     assert_harmless(markdown({}, source))

@@ -138,7 +138,7 @@ def test_the_rows_are_those_that_nbgrader_writes(course, answered, write, rows):
         min_size=1,
     )
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_written_is_held_and_only_graded_is_a_number(course, write, rows, results):
     one = record(**results)
     write(one)

@@ -148,7 +148,7 @@ odd_notebooks = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(raw=odd_notebooks)
 def test_any_json_is_read_soundly_or_refused(tmp_path_factory, handed_out, raw):
     path = tmp_path_factory.getbasetemp() / "any.ipynb"
@@ -453,7 +453,7 @@ def mangle(notebook, steps):
     return notebook
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     steps=manglings([*GENTLE, merge, delete, scribble, empty]),
     unanswered=st.sets(st.sampled_from(QUESTIONS)),
@@ -492,7 +492,7 @@ def test_repair_keeps_all_code_and_every_test_once(answered, handed_out, steps, 
     inspect(given_in, QUESTIONS)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(steps=manglings(GENTLE))
 def test_mangling_that_keeps_the_answers_costs_nothing(answered, handed_out, released, steps):
     repaired, _ = repair(mangle(answered(), steps), handed_out)

@@ -5,7 +5,7 @@ import re
 
 import pytest
 from conftest import NAME, cell
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up_class import HINT, PARTS, POINTS, people, put, record, result, stuck, unanswered
 
@@ -144,7 +144,6 @@ def student_marks(number, results):
     return StudentMarks(Person(f"s{number}"), status, marks, "", 0.0, made)
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(RESULTS, max_size=3), max_size=12))
 def test_figures_of_any_class_add_up(class_of_results):
     students = tuple(student_marks(number, results) for number, results in enumerate(class_of_results))

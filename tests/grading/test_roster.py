@@ -124,7 +124,7 @@ def test_unknown_id_column_and_absent_file(tmp_path):
         read_roster(tmp_path / "absent.csv")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=300) | st.text(alphabet='id,;\t"\n\r aä=\ufeff\0', max_size=200).map(str.encode))
 def test_any_file_is_read_or_refused(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "any.csv"

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from conftest import NAME
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_up_class import people, put, record, result, stuck
 
@@ -153,7 +153,6 @@ def test_what_cannot_be_used_is_refused(marks, tmp_path, platform, text, complai
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(TEXT, TEXT, TEXT, st.none() | st.floats(0, 1000)), max_size=6),
     st.sampled_from([Platform.CANVAS, Platform.MOODLE]),
