@@ -310,12 +310,12 @@ class _Cell:
     place: int
     node: NotebookNode
 
-    @property
+    @cached_property
     def claim(self) -> str:
         """The grade_id that the cell says it has."""
         return _grade_id(self.node)
 
-    @property
+    @cached_property
     def text(self) -> str:
         return self.node.source.strip()
 
@@ -408,8 +408,10 @@ class _Repair:
     def is_empty_for(self, cell: _Cell, grade_id: str) -> bool:
         """Whether a cell is an answer as it was handed out. Answers in words all look alike: then its mark decides."""
         text = self.answers[grade_id].source.strip()
+        if not cell.text == text != "":
+            return False
         alike = [name for name, other in self.answers.items() if other.source.strip() == text]
-        return cell.text == text != "" and (len(alike) == 1 or cell.claim not in self.answers or cell.claim == grade_id)
+        return len(alike) == 1 or cell.claim not in self.answers or cell.claim == grade_id
 
     def review_answers(self) -> None:
         """Note what is unusual about the answers, and leave out empty answer cells beside an answer."""

@@ -199,7 +199,8 @@ def _encode(value: Any, buffers: list[bytes]) -> Any:
         if dtype not in TENSOR_DTYPES:
             raise TypeError(f"a tensor of dtype {dtype} can't be sent")
         order = _memory_order(value)
-        buffers.append(_tensor_bytes(value.detach().permute(order)))
+        plain = value.detach()
+        buffers.append(_tensor_bytes(plain if order == sorted(order) else plain.permute(order)))
         return ["tensor", dtype, list(value.shape), order, value.requires_grad]
     if isinstance(value, Handle):
         return ["handle", value.number, value.type_name[:NAME_LIMIT]]
@@ -215,11 +216,15 @@ def _encode(value: Any, buffers: list[bytes]) -> Any:
 def _tensor_bytes(tensor: Any) -> bytes:
     import torch
 
-    return tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+    if tensor.dtype is torch.bfloat16:  # which NumPy doesn't know
+        tensor = tensor.contiguous().view(torch.int16)
+    return (tensor if tensor.is_cpu else tensor.cpu()).numpy().tobytes()
 
 
 def _memory_order(tensor: Any) -> list[int]:
     """The axes as they lie in memory, slowest first: 0, 2, 3, 1 for channels_last."""
+    if tensor.is_contiguous():
+        return list(range(tensor.ndim))
     order = sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))
     return order if tensor.permute(order).is_contiguous() else list(range(tensor.ndim))
 
@@ -283,11 +288,13 @@ class _Decoder:
             raise BadMessage(f"a tensor of dtype {dtype!r}")
         if any(type(axis) is not int for axis in _of(list, order)) or sorted(order) != list(range(len(shape))):
             raise BadMessage("an order of axes that is none")
-        data = self._buffer(getattr(torch, dtype).itemsize, shape)
-        flat = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype)) if data else torch.empty(0)
-        tensor = flat.to(getattr(torch, dtype)).reshape([shape[axis] for axis in order])
-        tensor = tensor.permute([order.index(axis) for axis in range(len(shape))])
-        return tensor.requires_grad_(_of(bool, requires_grad))
+        kind = getattr(torch, dtype)
+        data = self._buffer(kind.itemsize, shape)
+        flat = torch.frombuffer(bytearray(data), dtype=kind) if data else torch.empty(0, dtype=kind)
+        tensor = flat.reshape([shape[axis] for axis in order])
+        if order != sorted(order):
+            tensor = tensor.permute([order.index(axis) for axis in range(len(shape))])
+        return tensor.requires_grad_() if _of(bool, requires_grad) else tensor
 
     def _handle(self, depth: int, number: int, type_name: str) -> Handle:
         return Handle(_of(int, number), _of(str, type_name)[:NAME_LIMIT])
