@@ -27,6 +27,7 @@ from bnlab.grading import confine
 from bnlab.grading.confine import Limits
 
 UIDS = 256  # user ids that the copies take in turn; many more than are at work at one time
+ORDER = 2  # bytes of a message that asks for a copy
 WATCH = 0.05  # seconds between two looks at the memory
 
 
@@ -48,15 +49,28 @@ def main(descriptor: int, settings: dict) -> None:
     control = socket.socket(fileno=descriptor)
     control.sendall(b"r")
     for number in itertools.count():
-        order, handed, _, _ = socket.recv_fds(control, 1, 2)
+        order, handed, _, _ = socket.recv_fds(control, ORDER, 2)
         if not order:
             return
         if os.fork() == 0:
             control.close()
+            _stay_on_core(order)
             uid = settings["uid"] and settings["uid"] + number % UIDS
             _keep(*handed, settings["kind"], uid, settings["hides_tmp"], limits)
         for one in handed:
             os.close(one)
+
+
+def core_order(core: int | None) -> bytes:
+    """The message that asks for a copy, which stays on this core; None: on any."""
+    return (0 if core is None else core + 1).to_bytes(ORDER, "little")
+
+
+def _stay_on_core(order: bytes) -> None:
+    core = int.from_bytes(order, "little") - 1
+    if core >= 0:
+        with contextlib.suppress(OSError):  # not one of ours: then any will do
+            os.sched_setaffinity(0, {core})
 
 
 def warm_up(modules: list[str], pictures: bool) -> None:

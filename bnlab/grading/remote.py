@@ -175,6 +175,8 @@ def text(value: Any, limit: int = TEXT_LIMIT) -> str:
     """
     if type(value) is not str:
         raise BadMessage("a text is missing")
+    if not value:
+        return ""
     shown = value if len(value) <= limit else f"{value[:limit]} [...]"
     shown = CONTROL.sub("", ADDRESS.sub("0x...", shown))  # an address is another one every time
     return shown.encode("utf-8", "replace").decode()

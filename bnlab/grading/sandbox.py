@@ -22,7 +22,7 @@ from pathlib import Path
 
 import bnlab
 from bnlab.grading.confine import ROOM, Limits
-from bnlab.grading.fork_server import UIDS
+from bnlab.grading.fork_server import UIDS, core_order
 from bnlab.grading.wire import Channel
 
 KINDS = ("bubblewrap", "container", "none")
@@ -194,6 +194,9 @@ class ForkServer:
     def fork(self) -> "SandboxedProcess":
         """A fresh process for one submission, where nothing of an earlier one is left.
 
+        Where this process stays on one core, the other runs there too: then nobody has to be woken on another core for
+        each message, and either of the two waits while the other works anyhow.
+
         Raises
         ------
         SandboxUnavailable
@@ -202,7 +205,7 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         keeper, keepers = socket.socketpair()
         try:
-            socket.send_fds(self._control, [b"f"], [theirs.fileno(), keepers.fileno()])
+            socket.send_fds(self._control, [core_order(_own_core())], [theirs.fileno(), keepers.fileno()])
         except OSError as error:
             ours.close()
             keeper.close()
@@ -293,6 +296,12 @@ class SandboxedProcess:
 
     def __exit__(self, *error: object) -> None:
         self.end()
+
+
+def _own_core() -> int | None:
+    """The core that this process stays on; None where it may run on several."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return next(iter(cores)) if len(cores) == 1 else None
 
 
 def _environment(kind: str) -> dict[str, str]:

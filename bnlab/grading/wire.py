@@ -11,7 +11,6 @@ import math
 import socket
 import struct
 import time
-from collections.abc import Callable
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -115,7 +114,7 @@ class Channel:
     def __init__(self, connection: socket.socket):
         self._connection = connection
         self._deadline: float | None = None
-        self._unread = b""
+        self._received, self._at = b"", 0  # what has come, and how far it has been read
 
     def send(self, value: Any, deadline: float | None = None) -> None:
         """Write one value. Raises TimeoutError where the other side doesn't take it until the deadline.
@@ -154,16 +153,19 @@ class Channel:
 
     def read(self, size: int) -> bytes:
         """Up to `size` bytes; fewer only where the other side has closed."""
-        taken = bytearray(self._unread[:size])
-        self._unread = self._unread[size:]
+        end = self._at + size
+        if end <= len(self._received):  # nearly always: a small message comes as one piece
+            piece, self._at = self._received[self._at : end], end
+            return piece
+        taken = bytearray(self._received[self._at :])
+        self._received, self._at = b"", 0
         while len(taken) < size:
             self._wait()
             piece = self._connection.recv(min(max(size - len(taken), 2**16), 2**20))
             if not piece:
                 break
-            need = size - len(taken)
-            taken += piece[:need]
-            self._unread = piece[need:]
+            self._received, self._at = piece, min(size - len(taken), len(piece))
+            taken += piece[: self._at]
         return bytes(taken)
 
     def _wait(self) -> None:
@@ -181,19 +183,23 @@ class Channel:
 
 
 def _encode(value: Any, buffers: list[bytes]) -> Any:
-    """A value as JSON. None, booleans, strings and integers stand for themselves, all else is a list with a tag."""
-    if value is None or type(value) in (bool, str, int):
+    """A value as JSON. None, booleans, strings and finite numbers stand for themselves, all else has a tag."""
+    kind = type(value)
+    if value is None or kind is str or kind is int or kind is bool:
         return value
-    if type(value) is float:
-        return ["float", value.hex()]
-    if type(value) is complex:
+    if kind is tuple or kind is list:
+        return [kind.__name__, [_encode(item, buffers) for item in value]]
+    if kind is float:
+        return value if math.isfinite(value) else ["float", value.hex()]
+    if kind is complex:
         return ["complex", value.real.hex(), value.imag.hex()]
     if isinstance(value, (np.ndarray, np.generic)):
-        array = np.asarray(value)
-        if array.dtype.str not in ARRAY_DTYPES:
+        array = value if kind is np.ndarray else np.asarray(value)  # a subclass may do anything
+        dtype = array.dtype.str
+        if dtype not in ARRAY_DTYPES:
             raise TypeError(f"an array of dtype {array.dtype} can't be sent")
         buffers.append(array.tobytes())
-        return ["scalar" if isinstance(value, np.generic) else "array", array.dtype.str, list(array.shape)]
+        return ["scalar" if isinstance(value, np.generic) else "array", dtype, list(array.shape)]
     if tensors.is_tensor(value):
         dtype = tensors.dtype_name(value)
         if dtype not in TENSOR_DTYPES:
@@ -206,11 +212,9 @@ def _encode(value: Any, buffers: list[bytes]) -> Any:
         return ["handle", value.number, value.type_name[:NAME_LIMIT]]
     if isinstance(value, Named):
         return ["named", value.name]
-    if type(value) in (list, tuple):
-        return [type(value).__name__, [_encode(item, buffers) for item in value]]
-    if type(value) is dict and all(type(key) is str for key in value):
+    if kind is dict and all(type(key) is str for key in value):
         return ["dict", [[key, _encode(item, buffers)] for key, item in value.items()]]
-    raise TypeError(f"a {type(value).__name__} can't be sent")
+    raise TypeError(f"a {kind.__name__} can't be sent")
 
 
 def _tensor_bytes(tensor: Any) -> bytes:
@@ -243,16 +247,17 @@ class _Decoder:
         self._items += 1
         if self._items > ITEMS_LIMIT or depth > DEPTH_LIMIT:
             raise BadMessage(f"more than {ITEMS_LIMIT} values, or {DEPTH_LIMIT} containers inside each other")
-        if tree is None or type(tree) in (bool, str, int):
+        kind = type(tree)
+        if tree is None or kind is str or kind is int or kind is bool or kind is float:
             return tree
-        if type(tree) is not list or not tree or type(tree[0]) is not str:
+        if kind is not list or not tree or type(tree[0]) is not str:
             raise BadMessage("a value without a tag")
-        tag, *rest = tree
-        read: Callable | None = getattr(self, f"_{tag}", None) if tag in TAGS else None
+        tag = tree[0]
+        read = TAGS.get(tag)
         if read is None:
             raise BadMessage(f"unknown tag {tag[:NAME_LIMIT]!r}")
         try:
-            return read(depth + 1, *rest)
+            return read(self, depth + 1, *tree[1:])
         except BadMessage:
             raise
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # a field is not what it should be
@@ -276,7 +281,8 @@ class _Decoder:
     def _array(self, depth: int, dtype: str, shape: list) -> np.ndarray:
         if dtype not in ARRAY_DTYPES:
             raise BadMessage(f"an array of dtype {dtype!r}")
-        return np.frombuffer(self._buffer(np.dtype(dtype).itemsize, shape), dtype).reshape(shape).copy()
+        data = self._buffer(np.dtype(dtype).itemsize, shape)
+        return np.frombuffer(bytearray(data), dtype).reshape(shape)  # of a bytearray, so that it can be written to
 
     def _scalar(self, depth: int, dtype: str, shape: list) -> np.generic:
         return self._array(depth, dtype, shape)[()]
@@ -304,15 +310,23 @@ class _Decoder:
 
     def _buffer(self, itemsize: int, shape: list) -> bytes:
         """The next buffer, if it is as long as the shape says."""
-        if len(_of(list, shape)) > 32 or any(type(size) is not int or size < 0 for size in shape):
+        count = itemsize
+        if len(_of(list, shape)) > 32:
             raise BadMessage("a shape that is none")
+        for size in shape:
+            if type(size) is not int or size < 0:
+                raise BadMessage("a shape that is none")
+            count *= size
         data = next(self._buffers, None)
-        if data is None or len(data) != itemsize * math.prod(shape):
+        if data is None or len(data) != count:
             raise BadMessage(f"a buffer that doesn't fit the shape {shape}")
         return data
 
 
-TAGS = {"float", "complex", "list", "tuple", "dict", "array", "scalar", "tensor", "handle", "named"}
+TAGS = {
+    tag: getattr(_Decoder, f"_{tag}")
+    for tag in ("float", "complex", "list", "tuple", "dict", "array", "scalar", "tensor", "handle", "named")
+}
 
 
 def _of(kind: type, value: Any) -> Any:

@@ -155,7 +155,9 @@ class Pool:
                 refused.append(Done(unit.student, None, "a worker process ended"))
         starting = sum(worker.is_starting for worker in self._workers)
         for _ in range(min(len(waiting) - starting, self._jobs - len(self._workers))):
-            self._workers.append(_Worker(self._nursery))
+            taken = {worker.place for worker in self._workers}
+            place = next(place for place in range(self._jobs) if place not in taken)
+            self._workers.append(_Worker(self._nursery, place))
         return refused
 
     def _take_from(self, worker: "_Worker") -> list[Done]:
@@ -205,8 +207,8 @@ class _Nursery:
         self._modules = modules
         self._process: subprocess.Popen | None = None
 
-    def fork(self, theirs: socket.socket) -> None:
-        """Start a worker at the other end of a socket."""
+    def fork(self, theirs: socket.socket, place: int) -> None:
+        """Start a worker at the other end of a socket, on the core that goes with its place."""
         if self._process is None or self._process.poll() is not None:
             self._control, control = socket.socketpair()
             nurse = f"from bnlab.grading.workers import nurse; nurse({control.fileno()}, {self._modules!r})"
@@ -220,7 +222,7 @@ class _Nursery:
                 )
         entrance = [self._server.entrance.fileno()] if self._server else []
         with contextlib.suppress(OSError):  # it has ended already: nothing will come from the worker
-            socket.send_fds(self._control, [b"w"], [theirs.fileno(), *entrance])
+            socket.send_fds(self._control, [str(place).encode()], [theirs.fileno(), *entrance])
 
     def close(self) -> None:
         """End it."""
@@ -232,10 +234,11 @@ class _Nursery:
 class _Worker:
     """The parent's side of one worker process."""
 
-    def __init__(self, nursery: _Nursery):
+    def __init__(self, nursery: _Nursery, place: int):
+        self.place = place  # among the workers at work
         ours, theirs = socket.socketpair()
         with theirs:
-            nursery.fork(theirs)
+            nursery.fork(theirs, place)
         self.connection = connections.Connection(ours.detach())
         self.is_starting, self.is_busy, self.student = True, False, ""
         self.pid = 0
@@ -292,12 +295,13 @@ def nurse(descriptor: int, modules: tuple[str, ...]) -> None:
     control = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
-        order, handed, _, _ = socket.recv_fds(control, 1, 2)
+        order, handed, _, _ = socket.recv_fds(control, 20, 2)
         if not order:
             return
         if os.fork() == 0:
             status = 1
             try:
+                _use_one_core(int(order))
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 control.close()
                 serve(*handed)
@@ -308,6 +312,13 @@ def nurse(descriptor: int, modules: tuple[str, ...]) -> None:
                 os._exit(status)
         for one in handed:
             os.close(one)
+
+
+def _use_one_core(place: int) -> None:
+    """Stay on one core, and let the submissions run there too; the next worker takes the next core."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[place % len(cores)]})
 
 
 def serve(descriptor: int, entrance: int | None = None) -> None:

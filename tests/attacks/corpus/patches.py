@@ -366,7 +366,7 @@ def memory_patched(scene):
         from bnlab.grading import wire
         for name in ("MESSAGE_LIMIT", "HEADER_LIMIT", "DEPTH_LIMIT", "ITEMS_LIMIT"):
             setattr(wire, name, 2**62)
-        wire.TAGS.update({"grade", "value", "__class__"})
+        wire.TAGS.update(grade=wire.Channel, value=open, __class__=type)
         ctypes.memmove(id(30) + 24, (1000).to_bytes(4, "little"), 4)
         ctypes.memmove(id(None), bytes(8), 8)
         """,
