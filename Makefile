@@ -14,7 +14,7 @@ SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.p
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book test test-site test-oldest exercises verify grade-demo bench bench-grading lint constraints clean
+.PHONY: help book test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -61,6 +61,16 @@ grade-demo: $(INSTALLED)  ## Grade a made-up class with nbgrader and show the sc
 
 bench: $(INSTALLED)  ## Time batch normalization on this machine: torch's, and bnlab's backends
 	python -m bnlab.benchmark
+
+bench-cpu: $(INSTALLED)  ## Measure it for the chapter "What BN costs", on a quiet machine (15 minutes)
+	python -m bnlab.benchmark --quiet --output book/results/bn_speed_cpu.json
+	python -m bnlab.benchmark --whole-steps --output book/results/bn_steps_cpu.json
+
+bench-gpu: $(INSTALLED)  ## The same on a GPU, after its kernels' tests; needs a torch with CUDA
+	pytest -n 0 tests/bnlab/test_backend_triton.py
+	python -m bnlab.benchmark --device cuda --dtype float32,bfloat16 --quiet --output book/results/bn_speed_gpu.json
+	python -m bnlab.benchmark --device cuda --batch-size 256 --dtype bfloat16 --quiet --output book/results/bn_speed_gpu_256.json
+	python -m bnlab.benchmark --device cuda --whole-steps --output book/results/bn_steps_gpu.json
 
 bench-grading: $(INSTALLED)  ## Measure trusted grading beside nbgrader's own, and for a large class (an hour)
 	python benchmarks/grading.py --output book/results/grading.json

@@ -81,7 +81,25 @@ def examine() -> list[Finding]:
         findings.append(Finding(part, names[0], "found" if path else "", remedy, path is not None))
         if names[0] == "bwrap" and path:
             findings.append(_wall())
-    return findings
+    return findings + _backends()
+
+
+def _backends() -> list[Finding]:
+    """Which code normalizes large batches here, on each device that there is."""
+    try:
+        import torch
+
+        from bnlab import backends
+    except ImportError:
+        return []
+    found = []
+    for device in ["cpu"] + ["cuda"] * torch.cuda.is_available():
+        name = backends.choose(torch.empty(1, 1, backends.SMALL, device=device)).__name__.rpartition(".")[2]
+        ours = name == backends.FASTEST.get(device)
+        used = name if ours else "torch's own"
+        remedy = "pip install 'bnlab[fast]': several times as fast"
+        found.append(Finding("batch normalization", f"loops on {device}", used, remedy, ours or device != "cpu"))
+    return found
 
 
 def _wall() -> Finding:

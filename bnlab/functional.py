@@ -21,11 +21,26 @@ from bnlab.backends import choose, eager, use_backend
 __all__ = ["batch_norm", "use_backend"]
 
 
-def batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def batch_norm(
+    input,
+    running_mean,
+    running_var,
+    weight=None,
+    bias=None,
+    training=False,
+    momentum=0.1,
+    eps=1e-5,
+    *,
+    residual=None,
+    relu=False,
+):
     """Normalize each channel to mean 0 and variance 1, then scale it by `weight` and shift it by `bias`.
 
     A drop-in for `torch.nn.functional.batch_norm`: the same arguments, defaults, errors and effects on the running
     statistics. ``y = weight * (x - mean) / sqrt(var + eps) + bias``, per channel.
+
+    What often comes next may be done in the same pass over memory: ``relu(batch_norm(x))``, or, at the end of a
+    residual block, ``relu(batch_norm(x) + residual)``.
 
     Parameters
     ----------
@@ -46,6 +61,10 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
         Weight of the new batch in the running statistics. Keras and Flax mean the complement, 1 - momentum.
     eps : float
         Added to the variance, inside the square root. Positive in training.
+    residual : torch.Tensor, shape of `input`, or None
+        Added to the result, in the dtype and on the device of `input`.
+    relu : bool
+        Whether negative results become 0, after the addition.
 
     Returns
     -------
@@ -56,7 +75,7 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     ------
     ValueError
         In training, one value per channel (its variance is 0 and says nothing) or ``eps <= 0``; only one of
-        the two running statistics; a negative `eps`.
+        the two running statistics; a negative `eps`; a residual of another shape than the input.
     RuntimeError
         Evaluation without running statistics; a vector whose length is not C; an input without a channel axis; dtypes
         or devices that do not go together; running statistics that require grad.
@@ -67,6 +86,9 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
     Notes
     -----
+    In half precision `residual` and `relu` see the result before it is rounded, so what comes out is a little closer to
+    the truth than three operations are.
+
     An empty batch gives an empty output and leaves the running statistics alone.
 
     Derivatives of every order are right; second and higher ones go through plain torch operations whatever the
@@ -94,12 +116,15 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
     """
     _check_options(running_mean, running_var, training, momentum, eps)
     _check_tensors(input, running_mean, running_var, weight, bias)
+    _check_residual(input, residual)
     if training and _values_per_channel(input) == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {input.shape}: the variance of one "
             "value is 0 and says nothing. Give a larger batch, or call .eval() to use the running statistics"
         )
-    return _BatchNorm.apply(input, weight, bias, running_mean, running_var, training, momentum, eps)[0]
+    return _BatchNorm.apply(
+        input, weight, bias, running_mean, running_var, training, momentum, eps, residual, bool(relu)
+    )[0]
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -108,12 +133,13 @@ class _BatchNorm(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, gamma, beta, running_mean, running_var, training, momentum, eps):
+    def forward(x, gamma, beta, running_mean, running_var, training, momentum, eps, residual, relu):
         if not training:
             # Copies, because a training step may move the running statistics before backward reads them.
             mean, var = running_mean.clone(), running_var.clone()
-            return choose(x, gamma, beta, mean, var).forward(x, gamma, beta, mean, var, eps)
-        y, mean, var = choose(x, gamma, beta).forward(x, gamma, beta, None, None, eps)
+            backend = choose(x, gamma, beta, mean, var, residual)
+            return backend.forward(x, gamma, beta, mean, var, eps, residual, relu)
+        y, mean, var = choose(x, gamma, beta, residual).forward(x, gamma, beta, None, None, eps, residual, relu)
         m = _values_per_channel(x)
         # Here, out of autograd's sight: no graph hangs on the running statistics, and torch.func.grad allows it.
         if running_mean is not None and m > 0:
@@ -123,22 +149,28 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        x, gamma, _, _, _, ctx.training, _, ctx.eps = inputs
+        x, gamma, beta, _, _, ctx.training, _, ctx.eps, residual, ctx.relu = inputs
         _, mean, var = output
         ctx.mark_non_differentiable(mean, var)
-        ctx.save_for_backward(x, gamma, mean, var)
+        ctx.has_residual = residual is not None
+        for_relu = (beta, residual) if ctx.relu else (None, None)
+        ctx.save_for_backward(x, gamma, mean, var, *for_relu)
 
     @staticmethod
     def backward(ctx, dy, *_):
-        x, gamma, mean, var = ctx.saved_tensors
-        backend = choose(x, dy, gamma, mean, var)
+        x, gamma, mean, var, beta, residual = ctx.saved_tensors
+        backend = choose(x, dy, gamma, mean, var, beta, residual)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate what follows
             backend = eager
             if ctx.training:  # the saved statistics have forgotten that they depend on x
                 _, mean, var = eager.forward(x, None, None, None, None, ctx.eps)
-        grads = backend.backward(dy, x, gamma, mean, var, ctx.eps, ctx.training)
+        if ctx.relu:
+            *grads, dresidual = backend.backward_relu(dy, x, gamma, beta, mean, var, ctx.eps, ctx.training, residual)
+        else:
+            grads = backend.backward(dy, x, gamma, mean, var, ctx.eps, ctx.training)
+            dresidual = dy if ctx.has_residual else None
         dx, dgamma, dbeta = (g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[:3], strict=True))
-        return dx, dgamma, dbeta, None, None, None, None, None
+        return dx, dgamma, dbeta, None, None, None, None, None, dresidual, None
 
 
 def _values_per_channel(x):
@@ -210,3 +242,17 @@ def _check_tensors(x, running_mean, running_var, weight, bias):
             + f". Give them all as {x.dtype}"
             + (" or all as torch.float32" if half else "")
         )
+
+
+def _check_residual(x, residual):
+    if residual is None:
+        return
+    if not isinstance(residual, torch.Tensor):
+        raise TypeError(f"batch_norm(): argument 'residual' must be Tensor, not {type(residual).__name__}")
+    for what in ("shape", "dtype", "device"):
+        given, expected = getattr(residual, what), getattr(x, what)
+        if given != expected:
+            given, expected = (tuple(v) if what == "shape" else v for v in (given, expected))
+            raise ValueError(
+                f"residual has {what} {given}, but the input has {expected}: they are added, give the same"
+            )

@@ -13,13 +13,17 @@ import torch
 __all__ = ["BatchNorm1d", "BatchNorm2d", "BatchNorm3d"]
 
 
-def _forward(self, input):
+def _forward(self, input, *, residual=None, relu=False):
     """Normalize by the statistics of this batch (training) or by the running ones (evaluation).
 
     Parameters
     ----------
     input : torch.Tensor, shape (N, C) or (N, C, ...)
         Batch with C = `num_features` channels, of a rank that the class accepts.
+    residual : torch.Tensor, shape of `input`, or None
+        Added to the result in the same pass over memory.
+    relu : bool
+        Whether negative results become 0, in the same pass.
 
     Returns
     -------
@@ -40,6 +44,8 @@ def _forward(self, input):
         self.training or (self.running_mean is None and self.running_var is None),
         momentum,
         self.eps,
+        residual=residual,
+        relu=relu,
     )
     if counts:  # only now: a batch that was refused is not counted
         self.num_batches_tracked.add_(1)

@@ -1,18 +1,22 @@
 """Implementations of batch normalization for torch tensors, and the one place that chooses between them.
 
-A backend is a module with two functions. They know nothing of autograd, running statistics, momentum or argument
+A backend is a module with three functions. They know nothing of autograd, running statistics, momentum or argument
 checks: `bnlab.functional` does all that, once, for every backend.
 
-``forward(x, gamma, beta, mean, var, eps) -> y, mean, var``
+``forward(x, gamma, beta, mean, var, eps, residual=None, relu=False) -> y, mean, var``
     Normalize `x`, shape (N, C, ...), per channel. With ``mean=None, var=None`` by the statistics of this batch (`var`
     biased, divided by m), which are returned in at least float32; else by the given ones. `gamma`, `beta` may be None.
+    Then add `residual`, and let a ReLU follow.
 ``backward(dy, x, gamma, mean, var, eps, training) -> dx, dgamma, dbeta``
     The gradients at the `mean` and `var` that `forward` returned. With `training` these are functions of `x`, so
     gradient flows through them; without, they are constants.
+``backward_relu(dy, x, gamma, beta, mean, var, eps, training, residual) -> dx, dgamma, dbeta, dresidual``
+    The same where a ReLU followed.
 
-`eager` runs wherever torch runs and is differentiable itself, so higher derivatives always go through it. The others
-also have ``takes(x)``, which says whether they can read a tensor. To add one, put its file beside ``eager.py``, its
-name into `BACKENDS`, and into `FASTEST` where a benchmark has shown that it is.
+`eager` runs wherever torch runs and is differentiable itself, so higher derivatives always go through it. `native` is
+what torch has, for large tensors where nothing of ours is faster. All but `eager` also have ``takes(x)``, which says
+whether they can read a tensor. To add one, put its file beside ``eager.py``, its name into `BACKENDS`, and into
+`FASTEST` where a benchmark has shown that it is.
 """
 
 import importlib
@@ -20,11 +24,11 @@ import warnings
 
 import torch
 
-from bnlab.backends import eager
+from bnlab.backends import eager, native
 
-BACKENDS = ("auto", "eager", "numba", "triton")
-FASTEST = {"cpu": "numba"}  # by device
-SMALL = 32768  # values below which compiled loops gain nothing: calling them costs more
+BACKENDS = ("auto", "eager", "native", "numba", "triton")
+FASTEST = {"cpu": "numba"}  # by device; where there is none, or it is not installed, torch's own
+SMALL = 32768  # values below which speed gains nothing that accuracy is to be given up for
 
 _wanted = "auto"
 
@@ -34,9 +38,9 @@ class use_backend:
 
     Parameters
     ----------
-    name : {"auto", "eager", "numba", "triton"}
-        "auto", which holds from the start, takes the fastest that can normalize a tensor. Another name is used wherever
-        it can be; where it can't, `eager` is, with one warning.
+    name : {"auto", "eager", "native", "numba", "triton"}
+        "auto", which holds from the start, takes the fastest that can normalize a tensor, and for small tensors the
+        most accurate. Another name is used wherever it can be; where it can't, `eager` is, with one warning.
 
     Raises
     ------
@@ -88,8 +92,9 @@ def choose(x, *others):
     found = _load(name) if name else None
     if found and found.takes(x):
         return found
-    if _wanted != "auto":
-        _warn_once(f"the backend {_wanted!r} can't be used for a tensor on {x.device.type}: 'eager' is used instead")
+    if _wanted == "auto":
+        return native if native.takes(x) else eager
+    _warn_once(f"the backend {_wanted!r} can't be used for a tensor on {x.device.type}: 'eager' is used instead")
     return eager
 
 

@@ -10,8 +10,10 @@ import math
 import torch
 
 
-def forward(x, gamma, beta, mean, var, eps):
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     """Normalize each channel, then scale and shift it: Algorithm 1 of Ioffe & Szegedy (2015).
+
+    With `residual` and `relu`, ``relu(batch_norm(x) + residual)``, as at the end of a block of a ResNet.
 
     Parameters
     ----------
@@ -23,6 +25,10 @@ def forward(x, gamma, beta, mean, var, eps):
         Statistics to normalize with; None takes those of this batch.
     eps : float
         Added to the variance, inside the square root.
+    residual : torch.Tensor, shape (N, C, ...), or None
+        Added to the normalized input.
+    relu : bool
+        Whether negative results become 0.
 
     Returns
     -------
@@ -42,6 +48,8 @@ def forward(x, gamma, beta, mean, var, eps):
         x_centered = x_wide - _per_channel(mean, x)
     k = _per_channel(_scale(gamma, var, eps), x)
     y = x_centered * k if beta is None else torch.addcmul(_per_channel(beta.to(var.dtype), x), x_centered, k)
+    y = y if residual is None else y + residual
+    y = torch.relu(y) if relu else y
     return _lay_out(y.to(x.dtype)), mean, var
 
 
@@ -90,6 +98,32 @@ def backward(dy, x, gamma, mean, var, eps, training):
     else:
         dx = dy * _per_channel(k, x)
     return _lay_out(dx.to(x.dtype)), dgamma, dbeta
+
+
+def backward_relu(dy, x, gamma, beta, mean, var, eps, training, residual):
+    """Gradients where a ReLU came after batch normalization: it lets through what was positive.
+
+    Whether it was is computed again rather than remembered, from what :func:`backward` needs in any case.
+
+    Parameters
+    ----------
+    dy, x, gamma, mean, var, eps, training
+        As for :func:`backward`; dy is the gradient with respect to the output of the ReLU.
+    beta : torch.Tensor of shape (C,), or None
+    residual : torch.Tensor, shape (N, C, ...), or None
+        What was added before the ReLU.
+
+    Returns
+    -------
+    dx, dgamma, dbeta : torch.Tensor
+        As of :func:`backward`.
+    dresidual : torch.Tensor, shape (N, C, ...), or None
+        The gradient with respect to `residual`: dy where the ReLU let it through, else 0.
+    """
+    with torch.no_grad():  # the second derivative of a ReLU is 0
+        is_cut = forward(x, gamma, beta, mean, var, eps, residual)[0] <= 0
+    dy = torch.where(is_cut, 0.0, dy)
+    return *backward(dy, x, gamma, mean, var, eps, training), None if residual is None else _lay_out(dy)
 
 
 def _center(x, rough_mean):

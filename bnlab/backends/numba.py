@@ -6,6 +6,8 @@ Time goes into memory here, not into arithmetic, so all is arranged to read memo
   most networks fits into the second-level cache of a core, where the second pass finds it.
 - Where channels are the innermost axis (channels_last, or plain features), threads take blocks of rows, and the second
   pass goes backwards, from what was read last.
+- A ReLU, and the addition of a residual before it, happen where the output is written. Backward, what the ReLU let
+  through is computed again rather than stored.
 
 Both are accurate where a plain sum of squares is not: the moments of a block of values are taken about the mean of that
 very block, in the dtype of the input, while the first-level cache still holds it; blocks are combined in float64 (Chan,
@@ -36,7 +38,7 @@ _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"r
 _log = logging.getLogger("bnlab")
 
 
-def forward(x, gamma, beta, mean, var, eps):
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     """Normalize each channel, then scale and shift it; see `bnlab.backends.eager.forward`.
 
     Parameters
@@ -46,6 +48,8 @@ def forward(x, gamma, beta, mean, var, eps):
     gamma, beta : torch.Tensor of shape (C,), or None
     mean, var : torch.Tensor of shape (C,), or both None
     eps : float
+    residual : torch.Tensor, shape (N, C, ...), or None
+    relu : bool
 
     Returns
     -------
@@ -55,20 +59,21 @@ def forward(x, gamma, beta, mean, var, eps):
     """
     values, is_last = _values(x)
     channels, wide = x.shape[1], values.dtype
-    out = np.empty_like(values)
+    y, out = _output(x, is_last)
     vectors = _vector(gamma, 1.0, channels), _vector(beta, 0.0, channels), eps
+    more = (values, False) if residual is None else (_values(residual, is_last)[0], True)
+    after = *more, -math.inf if not relu else 0.0, out
     if mean is not None:
         moments = _vector(mean, 0.0, channels), _vector(var, 1.0, channels)
-        _run(_scale_last if is_last else _scale_first, values, is_last, *moments, *vectors, out)
+        _run(_scale_last if is_last else _scale_first, values, is_last, *moments, *vectors, *after)
     else:
         moments = np.zeros(channels), np.zeros(channels)
         if is_last:
             _moments_of_columns(values, *moments)
-            _run(_scale_last, values, True, *moments, *vectors, out)
+            _run(_scale_last, values, True, *moments, *vectors, *after)
         elif values.size:
-            _run(_forward_first, values, False, *moments, *vectors, out)
-    y = _tensor(out, x, is_last)
-    return y, *(torch.from_numpy(moment.astype(wide)) for moment in moments)
+            _run(_forward_first, values, False, *moments, *vectors, *after)
+    return _like(y, x), *(torch.from_numpy(moment.astype(wide)) for moment in moments)
 
 
 def takes(x):
@@ -95,17 +100,50 @@ def backward(dy, x, gamma, mean, var, eps, training):
     dgamma, dbeta : torch.Tensor, shape (C,)
         In the dtype of `mean`.
     """
+    return _backward(dy, x, gamma, None, mean, var, eps, training, None, relu=False)[:3]
+
+
+def backward_relu(dy, x, gamma, beta, mean, var, eps, training, residual):
+    """Gradients where a ReLU came after batch normalization; see `bnlab.backends.eager.backward_relu`.
+
+    Parameters
+    ----------
+    dy, x : torch.Tensor, shape (N, C, ...)
+    gamma, beta : torch.Tensor of shape (C,), or None
+    mean, var : torch.Tensor, shape (C,)
+    eps : float
+    training : bool
+    residual : torch.Tensor, shape (N, C, ...), or None
+
+    Returns
+    -------
+    dx : torch.Tensor, shape (N, C, ...)
+    dgamma, dbeta : torch.Tensor, shape (C,)
+    dresidual : torch.Tensor, shape (N, C, ...), or None
+    """
+    return _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu=True)
+
+
+def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
     values, is_last = _values(x)
     above = _values(dy, is_last)[0]
     channels = x.shape[1]
-    out, dgamma, dbeta = np.empty_like(values), np.zeros(channels), np.zeros(channels)
-    vectors = _vector(mean, 0.0, channels), _vector(var, 1.0, channels), _vector(gamma, 1.0, channels), eps, training
+    dx, out = _output(x, is_last)
+    dgamma, dbeta = np.zeros(channels), np.zeros(channels)
+    vectors = _vector(mean, 0.0, channels), _vector(var, 1.0, channels), _vector(gamma, 1.0, channels)
+    # What the ReLU let through goes into `passed`, where it is asked for as the gradient of the residual.
+    dresidual, more, passed = None, values, values
+    if residual is not None:
+        more = _values(residual, is_last)[0]
+        dresidual, passed = _output(x, is_last)
+    mask = _vector(beta, 0.0, channels), more, passed, relu, residual is not None
     if is_last:
-        _backward_last(values, above, *vectors, out, dgamma, dbeta)
+        _backward_last(values, above, *vectors, eps, training, *mask, out, dgamma, dbeta)
     elif values.size:
-        _run(_backward_first, values, False, above, *vectors, out, dgamma, dbeta)
+        _run(_backward_first, values, False, above, *vectors, eps, training, *mask, out, dgamma, dbeta)
     wide = _numpy(mean).dtype
-    return _tensor(out, x, is_last), torch.from_numpy(dgamma.astype(wide)), torch.from_numpy(dbeta.astype(wide))
+    vectors = (torch.from_numpy(v.astype(wide)) for v in (dgamma, dbeta))
+    return _like(dx, x), *vectors, None if dresidual is None else _like(dresidual, x)
 
 
 # --- tensors and arrays ----------------------------------------------------------------------------------------------
@@ -130,13 +168,31 @@ def _has_channels_innermost(x):
     return x.dim() == 2 or (x.dim() >= 4 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous())
 
 
-def _tensor(values, like, is_last):
-    """The array as a tensor of the shape, dtype and memory format that the output for `like` has."""
-    y = torch.from_numpy(values)
-    y = y.view(like.shape[0], *like.shape[2:], like.shape[1]).movedim(-1, 1) if is_last else y.view(like.shape)
-    y = y.to(like.dtype)
-    is_image_with_channels_inside = like.dim() >= 4 and like.stride(1) == 1
-    return y if is_last or not is_image_with_channels_inside else y.movedim(1, -1).contiguous().movedim(-1, 1)
+def _output(x, is_last):
+    """A tensor for what comes out, float32 or float64, and its memory as an array like that of `_values`.
+
+    It is made by torch, and is no view: a ReLU may work on it in place, which autograd forbids on views.
+    """
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    y = torch.empty_strided(x.shape, _strides(x.shape, is_last), dtype=wide)
+    return y, _values(y, is_last)[0]
+
+
+def _strides(shape, is_last):
+    """The strides of a tensor without gaps, with channels innermost or in their place."""
+    strides, step = [1] * len(shape), 1
+    for axis in (1, *range(len(shape) - 1, 1, -1), 0) if is_last else range(len(shape) - 1, -1, -1):
+        strides[axis] = step
+        step *= max(1, shape[axis])
+    return strides
+
+
+def _like(y, x):
+    """The output in the dtype of `x`; in channels_last also where `x` is that with gaps."""
+    y = y.to(x.dtype)
+    if x.dim() < 4 or x.stride(1) != 1 or y.stride(1) == 1:
+        return y
+    return torch.empty_strided(y.shape, _strides(y.shape, True), dtype=y.dtype).copy_(y)
 
 
 def _vector(v, default, channels):
@@ -236,44 +292,75 @@ def _moments_of_channel(x, c):
 
 
 @_compiled
-def _scale_channel(x, c, mean, var, gamma, beta, eps, y):
-    """y[:, c] = gamma * (x[:, c] - mean) / sqrt(var + eps) + beta; the last example first, it was read last."""
-    kind = x.dtype.type
+def _line(mean, var, gamma, beta, eps, kind):
+    """Center, scale and shift by which a channel is normalized: (x - center) * scale + shift."""
     k = gamma / math.sqrt(var + eps)
     center = kind(mean)
-    scale, shift = kind(k), kind(beta - (mean - float(center)) * k)
-    for n in range(x.shape[0] - 1, -1, -1):
-        row, out = x[n, c], y[n, c]
-        for s in range(row.size):
-            out[s] = (row[s] - center) * scale + shift
+    return center, kind(k), kind(beta - (mean - float(center)) * k)
 
 
 @_compiled
-def _forward_first(x, mean, var, gamma, beta, eps, y, first, last, part):
+def _scale_channel(x, c, mean, var, gamma, beta, eps, more, has_more, least, y):
+    """y[:, c] = gamma * (x[:, c] - mean) / sqrt(var + eps) + beta, and what follows; what was read last comes first."""
+    center, scale, shift = _line(mean, var, gamma, beta, eps, x.dtype.type)
+    least = x.dtype.type(least)
+    for n in range(x.shape[0] - 1, -1, -1):
+        row, added, out = x[n, c], more[n, c], y[n, c]
+        if has_more:
+            for s in range(row.size):
+                v = (row[s] - center) * scale + shift + added[s]
+                out[s] = least if v < least else v
+        else:
+            for s in range(row.size):
+                v = (row[s] - center) * scale + shift
+                out[s] = least if v < least else v
+
+
+@_compiled
+def _forward_first(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last, part):
     for c in range(first, last):
         mean[c], var[c] = _moments_of_channel(x, c)
-        _scale_channel(x, c, mean[c], var[c], gamma[c], beta[c], eps, y)
+        _scale_channel(x, c, mean[c], var[c], gamma[c], beta[c], eps, more, has_more, least, y)
 
 
 @_compiled
-def _scale_first(x, mean, var, gamma, beta, eps, y, first, last, part):
+def _scale_first(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last, part):
     for c in range(first, last):
-        _scale_channel(x, c, mean[c], var[c], gamma[c], beta[c], eps, y)
+        _scale_channel(x, c, mean[c], var[c], gamma[c], beta[c], eps, more, has_more, least, y)
 
 
 @_compiled
-def _backward_first(x, dy, mean, var, gamma, eps, training, dx, dgamma, dbeta, first, last, part):
+def _let_through(row, from_above, added, has_more, center, scale, shift, out):
+    """The gradient from above where (x - center) * scale + shift, and what was added, is positive; else 0."""
+    zero = row.dtype.type(0)
+    if has_more:
+        for s in range(row.size):
+            out[s] = zero if (row[s] - center) * scale + shift + added[s] <= zero else from_above[s]
+    else:
+        for s in range(row.size):
+            out[s] = zero if (row[s] - center) * scale + shift <= zero else from_above[s]
+
+
+@_compiled
+def _backward_first(
+    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last, part
+):
     kind, zero = x.dtype.type, x.dtype.type(0)
     examples, _, positions = x.shape
     m = examples * positions
+    some = np.empty(BLOCK, x.dtype)
     for c in range(first, last):
-        center = kind(mean[c])
+        center, slant, height = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
         inv_std = 1 / math.sqrt(var[c] + eps)
         above, along, away = 0.0, 0.0, 0.0
         for n in range(examples):
             for s0 in range(0, positions, BLOCK):
                 s1 = min(s0 + BLOCK, positions)
                 row, from_above = x[n, c, s0:s1], dy[n, c, s0:s1]
+                if relu:
+                    kept = passed[n, c, s0:s1] if has_more else some[: row.size]
+                    _let_through(row, from_above, more[n, c, s0:s1], has_more, center, slant, height, kept)
+                    from_above = kept
                 a, b, d = zero, zero, zero
                 for s in range(row.size):
                     centered = row[s] - center
@@ -292,13 +379,20 @@ def _backward_first(x, dy, mean, var, gamma, eps, training, dx, dgamma, dbeta, f
         v = -k * above / m - u * rest if training else 0.0
         scale, slope, shift = kind(k), kind(u), kind(v)
         for n in range(examples - 1, -1, -1):
-            row, from_above, out = x[n, c], dy[n, c], dx[n, c]
-            if training:
-                for s in range(row.size):
-                    out[s] = from_above[s] * scale + ((row[s] - center) * slope + shift)
-            else:
-                for s in range(row.size):
-                    out[s] = from_above[s] * scale
+            for s0 in range(0, positions, BLOCK):
+                s1 = min(s0 + BLOCK, positions)
+                row, from_above, out = x[n, c, s0:s1], dy[n, c, s0:s1], dx[n, c, s0:s1]
+                if relu and has_more:
+                    from_above = passed[n, c, s0:s1]
+                elif relu:
+                    _let_through(row, from_above, row, False, center, slant, height, some[: row.size])
+                    from_above = some[: row.size]
+                if training:
+                    for s in range(row.size):
+                        out[s] = from_above[s] * scale + ((row[s] - center) * slope + shift)
+                else:
+                    for s in range(row.size):
+                        out[s] = from_above[s] * scale
 
 
 # --- channels innermost: (rows, C) -----------------------------------------------------------------------------------
@@ -372,26 +466,35 @@ def _moments_of_rows(x, counts, means, squares, first, last, part):
 
 
 @_compiled
-def _scale_last(x, mean, var, gamma, beta, eps, y, first, last, part):
-    channels = x.shape[1]
+def _scale_last(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last, part):
+    channels, kind = x.shape[1], x.dtype.type
     center, scale, shift = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     for c in range(channels):
-        k = gamma[c] / math.sqrt(var[c] + eps)
-        center[c] = mean[c]
-        scale[c] = k
-        shift[c] = beta[c] - (mean[c] - float(center[c])) * k
+        center[c], scale[c], shift[c] = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
+    least = kind(least)
     for r in range(last - 1, first - 1, -1):
-        row, out = x[r], y[r]
-        for c in range(channels):
-            out[c] = (row[c] - center[c]) * scale[c] + shift[c]
+        row, added, out = x[r], more[r], y[r]
+        if has_more:
+            for c in range(channels):
+                v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
+                out[c] = least if v < least else v
+        else:
+            for c in range(channels):
+                v = (row[c] - center[c]) * scale[c] + shift[c]
+                out[c] = least if v < least else v
 
 
-def _backward_last(x, dy, mean, var, gamma, eps, training, dx, dgamma, dbeta):
+def _backward_last(
+    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta
+):  # fmt: skip
     rows, channels = x.shape
     center = mean.astype(x.dtype)
+    slant = gamma / np.sqrt(var + eps)
+    height = beta - (mean - center) * slant
+    mask = more, passed, relu, has_more, slant.astype(x.dtype), height.astype(x.dtype)
     sums = np.zeros((max(1, torch.get_num_threads()), 3, channels))
     if rows:
-        _in_parts(_sums_of_rows, rows, x.size, x, dy, center, sums)
+        _in_parts(_sums_of_rows, rows, x.size, x, dy, center, *mask, sums)
     above, along, away = sums.sum(axis=0)
     inv_std = 1 / np.sqrt(var + eps)
     rest = away / max(rows, 1) if training else mean - center
@@ -401,12 +504,25 @@ def _backward_last(x, dy, mean, var, gamma, eps, training, dx, dgamma, dbeta):
     u = -k * inv_std * dgamma / max(rows, 1) if training else np.zeros(channels)
     v = -k * above / max(rows, 1) - u * rest if training else np.zeros(channels)
     factors = (factor.astype(x.dtype) for factor in (k, u, v))
-    _in_parts(_gradient_of_rows, rows, x.size, x, dy, center, *factors, training, dx)
+    _in_parts(_gradient_of_rows, rows, x.size, x, dy, center, *mask, *factors, training, dx)
 
 
 @_compiled
-def _sums_of_rows(x, dy, center, sums, first, last, part):
+def _let_through_row(row, from_above, added, has_more, center, slant, height, out):
+    """The gradient from above of a row, as :func:`_let_through`; each channel has its own line."""
+    zero = row.dtype.type(0)
+    if has_more:
+        for c in range(row.size):
+            out[c] = zero if (row[c] - center[c]) * slant[c] + height[c] + added[c] <= zero else from_above[c]
+    else:
+        for c in range(row.size):
+            out[c] = zero if (row[c] - center[c]) * slant[c] + height[c] <= zero else from_above[c]
+
+
+@_compiled
+def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part):
     channels = x.shape[1]
+    some = np.empty((2, channels), x.dtype)
     zero = x.dtype.type(0)
     a, b, d = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     for r0 in range(first, last, ROWS):
@@ -418,6 +534,11 @@ def _sums_of_rows(x, dy, center, sums, first, last, part):
         r = r0
         while r + 2 <= r1:
             x_0, x_1, g_0, g_1 = x[r], x[r + 1], dy[r], dy[r + 1]
+            if relu:
+                kept_0, kept_1 = (passed[r], passed[r + 1]) if has_more else (some[0], some[1])
+                _let_through_row(x_0, g_0, more[r], has_more, center, slant, height, kept_0)
+                _let_through_row(x_1, g_1, more[r + 1], has_more, center, slant, height, kept_1)
+                g_0, g_1 = kept_0, kept_1
             for c in range(channels):
                 d_0, d_1 = x_0[c] - center[c], x_1[c] - center[c]
                 a[c] += g_0[c] + g_1[c]
@@ -426,6 +547,10 @@ def _sums_of_rows(x, dy, center, sums, first, last, part):
             r += 2
         if r < r1:
             x_0, g_0 = x[r], dy[r]
+            if relu:
+                kept_0 = passed[r] if has_more else some[0]
+                _let_through_row(x_0, g_0, more[r], has_more, center, slant, height, kept_0)
+                g_0 = kept_0
             for c in range(channels):
                 d_0 = x_0[c] - center[c]
                 a[c] += g_0[c]
@@ -438,10 +563,18 @@ def _sums_of_rows(x, dy, center, sums, first, last, part):
 
 
 @_compiled
-def _gradient_of_rows(x, dy, center, scale, slope, shift, training, dx, first, last, part):
+def _gradient_of_rows(
+    x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, first, last, part
+):
     channels = x.shape[1]
+    some = np.empty(channels, x.dtype)
     for r in range(last - 1, first - 1, -1):
         row, from_above, out = x[r], dy[r], dx[r]
+        if relu and has_more:
+            from_above = passed[r]
+        elif relu:
+            _let_through_row(row, from_above, row, False, center, slant, height, some)
+            from_above = some
         if training:
             for c in range(channels):
                 out[c] = from_above[c] * scale[c] + ((row[c] - center[c]) * slope[c] + shift[c])

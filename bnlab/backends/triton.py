@@ -28,7 +28,7 @@ MOST_PARTS = 64
 WAVES = 4  # programs for each multiprocessor
 
 
-def forward(x, gamma, beta, mean, var, eps):
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     """Normalize each channel, then scale and shift it; see `bnlab.backends.eager.forward`.
 
     Parameters
@@ -38,6 +38,8 @@ def forward(x, gamma, beta, mean, var, eps):
     gamma, beta : torch.Tensor of shape (C,), or None
     mean, var : torch.Tensor of shape (C,), or both None
     eps : float
+    residual : torch.Tensor, shape (N, C, ...), or None
+    relu : bool
 
     Returns
     -------
@@ -56,10 +58,11 @@ def forward(x, gamma, beta, mean, var, eps):
     if not x.numel():
         return y, mean, var
     sizes = _Sizes(x, is_last)
-    vectors = (gamma if gamma is not None else x, beta if beta is not None else x, gamma is not None, beta is not None)
+    more = x if residual is None else _laid_out(residual, is_last)[0]
+    vectors = (*_line(x, gamma, beta), eps, more, residual is not None, relu)
     if training and sizes.is_small:
         _forward_small[(sizes.channels,)](
-            x, y, mean, var, *vectors, eps, sizes.channels, sizes.positions, sizes.values, sizes.padded, _accurate(x)
+            x, y, mean, var, *vectors, sizes.channels, sizes.positions, sizes.values, sizes.padded, _accurate(x)
         )
         return y, mean, var
     moments = torch.empty((2, sizes.parts, sizes.channels), dtype=torch.float64, device=x.device) if training else mean
@@ -68,7 +71,7 @@ def forward(x, gamma, beta, mean, var, eps):
         kernel[sizes.grid](x, moments, sizes.channels, *sizes.layout, sizes.parts, _accurate(x))
     kernel = _scale_last if is_last else _scale_first
     kernel[sizes.grid](
-        x, y, moments, mean, var, *vectors, eps, sizes.channels, *sizes.layout, sizes.parts, training, _accurate(x)
+        x, y, moments, mean, var, *vectors, sizes.channels, *sizes.layout, sizes.parts, training, _accurate(x)
     )
     return y, mean, var
 
@@ -97,24 +100,55 @@ def backward(dy, x, gamma, mean, var, eps, training):
     dgamma, dbeta : torch.Tensor, shape (C,)
         In the dtype of `mean`.
     """
+    return _backward(dy, x, gamma, None, mean, var, eps, training, None, relu=False)[:3]
+
+
+def backward_relu(dy, x, gamma, beta, mean, var, eps, training, residual):
+    """Gradients where a ReLU came after batch normalization; see `bnlab.backends.eager.backward_relu`.
+
+    Parameters
+    ----------
+    dy, x : torch.Tensor, shape (N, C, ...)
+    gamma, beta : torch.Tensor of shape (C,), or None
+    mean, var : torch.Tensor, shape (C,)
+    eps : float
+    training : bool
+    residual : torch.Tensor, shape (N, C, ...), or None
+
+    Returns
+    -------
+    dx : torch.Tensor, shape (N, C, ...)
+    dgamma, dbeta : torch.Tensor, shape (C,)
+    dresidual : torch.Tensor, shape (N, C, ...), or None
+    """
+    return _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu=True)
+
+
+def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
     x, is_last = _laid_out(x)
     dy = _laid_out(dy, is_last)[0]
     dx, dgamma, dbeta = torch.empty_like(x), torch.zeros_like(mean), torch.zeros_like(mean)
+    # What the ReLU let through goes into `passed`, where it is asked for as the gradient of the residual.
+    more, passed = (x, None) if residual is None else (_laid_out(residual, is_last)[0], torch.empty_like(x))
     if not x.numel():
-        return dx, dgamma, dbeta
+        return dx, dgamma, dbeta, passed
     sizes = _Sizes(x, is_last)
-    vectors = (mean, var, gamma if gamma is not None else x, gamma is not None, dgamma, dbeta, eps)
+    mask = (more, dx if passed is None else passed, residual is not None, relu)
+    vectors = (mean, var, *_line(x, gamma, beta), eps, *mask)
     if sizes.is_small:
         _backward_small[(sizes.channels,)](
-            x, dy, dx, *vectors, sizes.channels, sizes.positions, sizes.values, sizes.padded, training, _accurate(x)
-        )
-        return dx, dgamma, dbeta
+            x, dy, dx, *vectors, dgamma, dbeta,
+            sizes.channels, sizes.positions, sizes.values, sizes.padded, training, _accurate(x),
+        )  # fmt: skip
+        return dx, dgamma, dbeta, passed
     sums = torch.empty((3, sizes.parts, sizes.channels), dtype=torch.float64, device=x.device)
     kernel = _sums_last if is_last else _sums_first
-    kernel[sizes.grid](x, dy, mean, sums, sizes.channels, *sizes.layout, sizes.parts, _accurate(x))
+    kernel[sizes.grid](x, dy, sums, *vectors, sizes.channels, *sizes.layout, sizes.parts, _accurate(x))
     kernel = _gradient_last if is_last else _gradient_first
-    kernel[sizes.grid](x, dy, dx, sums, *vectors, sizes.channels, *sizes.layout, sizes.parts, training, _accurate(x))
-    return dx, dgamma, dbeta
+    kernel[sizes.grid](
+        x, dy, dx, sums, *vectors, dgamma, dbeta, sizes.channels, *sizes.layout, sizes.parts, training, _accurate(x)
+    )
+    return dx, dgamma, dbeta, passed
 
 
 class _Sizes:
@@ -154,6 +188,11 @@ def _multiprocessors(x):
     return 8 if INTERPRETED else torch.cuda.get_device_properties(x.device).multi_processor_count
 
 
+def _line(x, gamma, beta):
+    """Scale and shift for a kernel, some tensor in their place where there are none; and which of them there are."""
+    return gamma if gamma is not None else x, beta if beta is not None else x, gamma is not None, beta is not None
+
+
 def _accurate(x):
     return tl.float64 if x.dtype == torch.float64 else tl.float32
 
@@ -167,6 +206,16 @@ def _laid_out(x, is_last=None):
         if not is_last and x.dim() >= 4 and x.stride(1) == 1 and not x.is_contiguous():
             is_last = True  # the output has its channels innermost, whatever gaps there are in x
     return (x.movedim(1, -1).contiguous().movedim(-1, 1) if is_last else x.contiguous()), is_last
+
+
+def _tuned(*key):
+    """Let Triton try how many warps a program should have, once for each of these sizes; the interpreter has no warps.
+
+    A trial runs the kernel again on the same tensors: none of ours reads what it writes.
+    """
+    if INTERPRETED:
+        return lambda kernel: kernel
+    return triton.autotune([triton.Config({}, num_warps=warps) for warps in (4, 8, 16)], key=list(key))
 
 
 # --- in every kernel -------------------------------------------------------------------------------------------------
@@ -228,6 +277,26 @@ def _slopes(
     return dgamma, k.to(accurate), u.to(accurate), v.to(accurate)
 
 
+@triton.jit
+def _finished(v, more, place, mask, has_more: tl.constexpr, relu: tl.constexpr, accurate: tl.constexpr):
+    """What follows batch normalization: the addition of a residual, a ReLU."""
+    if has_more:
+        v = v + tl.load(more + place, mask=mask, other=0.0).to(accurate)
+    if relu:
+        v = tl.where(v <= 0.0, 0.0, v)
+    return v
+
+
+@triton.jit
+def _let_through(
+    g, d, scale, shift, more, place, mask, has_more: tl.constexpr, relu: tl.constexpr, accurate: tl.constexpr
+):
+    """The gradient from above where a ReLU let something through, computed again from d = x - center."""
+    if relu:
+        g = tl.where(_finished(d * scale + shift, more, place, mask, has_more, False, accurate) <= 0.0, 0.0, g)
+    return g
+
+
 # --- small: a program has a channel ----------------------------------------------------------------------------------
 
 
@@ -237,9 +306,11 @@ def _places(c, m, channels, positions):
     return (m // positions).to(tl.int64) * (channels * positions) + c * positions + m % positions
 
 
+@_tuned("channels", "positions", "values")
 @triton.jit
 def _forward_small(
     x, y, mean_out, var_out, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, has_more: tl.constexpr, relu: tl.constexpr,
     channels, positions, values, padded: tl.constexpr, accurate: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(0)
@@ -253,12 +324,15 @@ def _forward_small(
     tl.store(mean_out + c, mean)
     tl.store(var_out + c, var)
     center, scale, shift = _scaling(mean, var, gamma, beta, eps, c, c >= 0, has_gamma, has_beta, accurate)
-    tl.store(y + place, (v - center) * scale + shift, mask=mask)
+    v = _finished((v - center) * scale + shift, more, place, mask, has_more, relu, accurate)
+    tl.store(y + place, v, mask=mask)
 
 
+@_tuned("channels", "positions", "values")
 @triton.jit
 def _backward_small(
-    x, dy, dx, mean, var, gamma, has_gamma: tl.constexpr, dgamma_out, dbeta_out, eps,
+    x, dy, dx, mean, var, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, passed, has_more: tl.constexpr, relu: tl.constexpr, dgamma_out, dbeta_out,
     channels, positions, values, padded: tl.constexpr, training: tl.constexpr, accurate: tl.constexpr,
 ):  # fmt: skip
     c = tl.program_id(0)
@@ -268,6 +342,10 @@ def _backward_small(
     mu, sigma = tl.load(mean + c).to(tl.float64), tl.load(var + c).to(tl.float64)
     g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
     d = tl.where(mask, tl.load(x + place, mask=mask, other=0.0).to(accurate) - mu.to(accurate), 0.0)
+    _, scale, shift = _scaling(mu, sigma, gamma, beta, eps, c, c >= 0, has_gamma, has_beta, accurate)
+    g = _let_through(g, d, scale, shift, more, place, mask, has_more, relu, accurate)
+    if has_more:
+        tl.store(passed + place, g, mask=mask)
     above, along = tl.sum(g, axis=0).to(tl.float64), tl.sum(g * d, axis=0).to(tl.float64)
     away = tl.sum(d, axis=0).to(tl.float64)
     size = values.to(tl.float64)
@@ -280,6 +358,7 @@ def _backward_small(
 # --- split, channels outside -----------------------------------------------------------------------------------------
 
 
+@_tuned("channels", "positions", "values")
 @triton.jit
 def _moments_first(x, moments, channels, positions, values, share, block: tl.constexpr, parts, accurate: tl.constexpr):
     c, part = tl.program_id(0), tl.program_id(1)
@@ -309,9 +388,11 @@ def _of_all_parts(moments, channels, c, is_channel, values, share, parts):
     return mean, square / count
 
 
+@_tuned("channels", "positions", "values")
 @triton.jit
 def _scale_first(
     x, y, moments, mean_out, var_out, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, has_more: tl.constexpr, relu: tl.constexpr,
     channels, positions, values, share, block: tl.constexpr, parts, training: tl.constexpr, accurate: tl.constexpr,
 ):  # fmt: skip
     c, part = tl.program_id(0), parts - 1 - tl.program_id(1)
@@ -330,17 +411,22 @@ def _scale_first(
         mask = m < stop
         place = _places(c, m, channels, positions)
         v = tl.load(x + place, mask=mask, other=0.0).to(accurate)
-        tl.store(y + place, (v - center) * scale + shift, mask=mask)
+        v = _finished((v - center) * scale + shift, more, place, mask, has_more, relu, accurate)
+        tl.store(y + place, v, mask=mask)
 
 
+@_tuned("channels", "positions", "values")
 @triton.jit
 def _sums_first(
-    x, dy, mean, sums, channels, positions, values, share, block: tl.constexpr, parts, accurate: tl.constexpr
-):
+    x, dy, sums, mean, var, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, passed, has_more: tl.constexpr, relu: tl.constexpr,
+    channels, positions, values, share, block: tl.constexpr, parts, accurate: tl.constexpr,
+):  # fmt: skip
     c, part = tl.program_id(0), tl.program_id(1)
     start = part * share
     stop = tl.minimum(start + share, values)
-    center = tl.load(mean + c).to(accurate)
+    mu, sigma = tl.load(mean + c).to(tl.float64), tl.load(var + c).to(tl.float64)
+    center, scale, shift = _scaling(mu, sigma, gamma, beta, eps, c, c >= 0, has_gamma, has_beta, accurate)
     a, b, away = tl.zeros((block,), accurate), tl.zeros((block,), accurate), tl.zeros((block,), accurate)
     for m0 in range(start, stop, block):
         m = m0 + tl.arange(0, block)
@@ -348,6 +434,9 @@ def _sums_first(
         place = _places(c, m, channels, positions)
         g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
         d = tl.where(mask, tl.load(x + place, mask=mask, other=0.0).to(accurate) - center, 0.0)
+        g = _let_through(g, d, scale, shift, more, place, mask, has_more, relu, accurate)
+        if has_more:
+            tl.store(passed + place, g, mask=mask)
         a += g
         b += g * d
         away += d
@@ -364,9 +453,11 @@ def _sum_of_all_parts(sums, which, channels, c, is_channel, parts):
     return total
 
 
+@_tuned("channels", "positions", "values")
 @triton.jit
 def _gradient_first(
-    x, dy, dx, sums, mean, var, gamma, has_gamma: tl.constexpr, dgamma_out, dbeta_out, eps,
+    x, dy, dx, sums, mean, var, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, passed, has_more: tl.constexpr, relu: tl.constexpr, dgamma_out, dbeta_out,
     channels, positions, values, share, block: tl.constexpr, parts, training: tl.constexpr, accurate: tl.constexpr,
 ):  # fmt: skip
     c, part = tl.program_id(0), parts - 1 - tl.program_id(1)
@@ -380,21 +471,26 @@ def _gradient_first(
     if part == 0:
         tl.store(dgamma_out + c, dgamma)
         tl.store(dbeta_out + c, above)
-    center = mu.to(accurate)
+    center, scale, shift = _scaling(mu, sigma, gamma, beta, eps, c, c >= 0, has_gamma, has_beta, accurate)
     start = part * share
     stop = tl.minimum(start + share, values)
     for m0 in range(start, stop, block):
         m = m0 + tl.arange(0, block)
         mask = m < stop
         place = _places(c, m, channels, positions)
-        g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
         d = tl.load(x + place, mask=mask, other=0.0).to(accurate) - center
+        if has_more:
+            g = tl.load(passed + place, mask=mask, other=0.0).to(accurate)
+        else:
+            g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
+            g = _let_through(g, d, scale, shift, more, place, mask, False, relu, accurate)
         tl.store(dx + place, g * k + (d * u + v), mask=mask)
 
 
 # --- split, channels innermost ---------------------------------------------------------------------------------------
 
 
+@_tuned("channels", "rows")
 @triton.jit
 def _moments_last(
     x, moments, channels, rows, share, height: tl.constexpr, width: tl.constexpr, parts, accurate: tl.constexpr
@@ -415,9 +511,11 @@ def _moments_last(
     tl.store(moments + (parts + part) * channels + c, square, mask=is_channel)
 
 
+@_tuned("channels", "rows")
 @triton.jit
 def _scale_last(
     x, y, moments, mean_out, var_out, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, has_more: tl.constexpr, relu: tl.constexpr,
     channels, rows, share, height: tl.constexpr, width: tl.constexpr, parts, training: tl.constexpr,
     accurate: tl.constexpr,
 ):  # fmt: skip
@@ -439,18 +537,24 @@ def _scale_last(
         mask = (r < stop)[:, None] & is_channel[None, :]
         place = r.to(tl.int64)[:, None] * channels + c[None, :]
         v = tl.load(x + place, mask=mask, other=0.0).to(accurate)
-        tl.store(y + place, (v - center) * scale + shift, mask=mask)
+        v = _finished((v - center) * scale + shift, more, place, mask, has_more, relu, accurate)
+        tl.store(y + place, v, mask=mask)
 
 
+@_tuned("channels", "rows")
 @triton.jit
 def _sums_last(
-    x, dy, mean, sums, channels, rows, share, height: tl.constexpr, width: tl.constexpr, parts, accurate: tl.constexpr
-):
+    x, dy, sums, mean, var, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, passed, has_more: tl.constexpr, relu: tl.constexpr,
+    channels, rows, share, height: tl.constexpr, width: tl.constexpr, parts, accurate: tl.constexpr,
+):  # fmt: skip
     c, part = tl.program_id(0) * width + tl.arange(0, width), tl.program_id(1)
     is_channel = c < channels
     start = part * share
     stop = tl.minimum(start + share, rows)
-    center = tl.load(mean + c, mask=is_channel, other=0.0).to(accurate)
+    mu = tl.load(mean + c, mask=is_channel, other=0.0).to(tl.float64)
+    sigma = tl.load(var + c, mask=is_channel, other=1.0).to(tl.float64)
+    center, scale, shift = _scaling(mu, sigma, gamma, beta, eps, c, is_channel, has_gamma, has_beta, accurate)
     above, along, away = (c * 0).to(tl.float64), (c * 0).to(tl.float64), (c * 0).to(tl.float64)
     for r0 in range(start, stop, height):
         r = r0 + tl.arange(0, height)
@@ -458,6 +562,9 @@ def _sums_last(
         place = r.to(tl.int64)[:, None] * channels + c[None, :]
         g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
         d = tl.where(mask, tl.load(x + place, mask=mask, other=0.0).to(accurate) - center, 0.0)
+        g = _let_through(g, d, scale, shift, more, place, mask, has_more, relu, accurate)
+        if has_more:
+            tl.store(passed + place, g, mask=mask)
         above += tl.sum(g, axis=0).to(tl.float64)
         along += tl.sum(g * d, axis=0).to(tl.float64)
         away += tl.sum(d, axis=0).to(tl.float64)
@@ -466,9 +573,11 @@ def _sums_last(
     tl.store(sums + (2 * parts + part) * channels + c, away, mask=is_channel)
 
 
+@_tuned("channels", "rows")
 @triton.jit
 def _gradient_last(
-    x, dy, dx, sums, mean, var, gamma, has_gamma: tl.constexpr, dgamma_out, dbeta_out, eps,
+    x, dy, dx, sums, mean, var, gamma, beta, has_gamma: tl.constexpr, has_beta: tl.constexpr, eps,
+    more, passed, has_more: tl.constexpr, relu: tl.constexpr, dgamma_out, dbeta_out,
     channels, rows, share, height: tl.constexpr, width: tl.constexpr, parts, training: tl.constexpr,
     accurate: tl.constexpr,
 ):  # fmt: skip
@@ -485,13 +594,17 @@ def _gradient_last(
     if part == 0:
         tl.store(dgamma_out + c, dgamma, mask=is_channel)
         tl.store(dbeta_out + c, above, mask=is_channel)
-    center = mu.to(accurate)
+    center, scale, shift = _scaling(mu, sigma, gamma, beta, eps, c, is_channel, has_gamma, has_beta, accurate)
     start = part * share
     stop = tl.minimum(start + share, rows)
     for r0 in range(start, stop, height):
         r = r0 + tl.arange(0, height)
         mask = (r < stop)[:, None] & is_channel[None, :]
         place = r.to(tl.int64)[:, None] * channels + c[None, :]
-        g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
         d = tl.load(x + place, mask=mask, other=0.0).to(accurate) - center
+        if has_more:
+            g = tl.load(passed + place, mask=mask, other=0.0).to(accurate)
+        else:
+            g = tl.load(dy + place, mask=mask, other=0.0).to(accurate)
+            g = _let_through(g, d, scale, shift, more, place, mask, False, relu, accurate)
         tl.store(dx + place, g * k + (d * u + v), mask=mask)

@@ -37,6 +37,12 @@ def bench(
     fresh_memory: Annotated[
         bool, typer.Option("--fresh-memory", help="Everybody gets memory from the system in every call.")
     ] = False,
+    then: Annotated[
+        str, typer.Option(help="What follows: nothing, relu, add_relu (a residual is added before).")
+    ] = "nothing",
+    whole_steps: Annotated[
+        bool, typer.Option("--whole-steps", help="Training steps of whole networks, in place of single layers.")
+    ] = False,
     mean: Annotated[float, typer.Option(help="Mean of the input, in standard deviations.")] = 0.5,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: what torch chooses.")] = None,
     turns: Annotated[int, typer.Option(min=3, help="How often each is called, at most.")] = 15,
@@ -51,7 +57,7 @@ def bench(
     """
     import torch
 
-    from bnlab.benchmark import layers, measure, report, shapes
+    from bnlab.benchmark import layers, measure, report, shapes, steps
     from bnlab.experiments.conduct import provenance
 
     def chosen(text: str, known, what: str) -> tuple[str, ...]:
@@ -72,6 +78,7 @@ def bench(
         seconds=seconds,
         fresh_memory=fresh_memory,
         mean=mean,
+        then=chosen(then, measure.THEN, "continuation")[0],
     )
     try:
         torch.zeros(1, device=device).item()
@@ -85,17 +92,22 @@ def bench(
     except layers.UnusableLayer as error:
         _refuse(str(error))
     todo = [case for name in suites for case in measure.cases(name, shapes.SUITES[name], plan)]
-    timings = []
+    timings, step_timings = [], []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=complaints, transient=True) as bar:
-        task = bar.add_task("measuring", total=len(todo))
-        for case in todo:
+        task = bar.add_task("measuring", total=len(steps.NETWORKS) * len(plan.layouts) if whole_steps else len(todo))
+        for found in steps.measure_steps(plan) if whole_steps else ():
+            step_timings += found
+            console.print(report.steps_table(found))
+            bar.advance(task)
+        for case in () if whole_steps else todo:
             found = measure.measure(case, takers, plan)
             timings += found
             if not quiet:
                 console.print(report.case_table(found))
             bar.advance(task)
-    console.print(report.summary_table(timings, plan))
+    if timings:
+        console.print(report.summary_table(timings, plan))
     moved = report.noise(timings)
     if moved > measure.NOISY:
         complaints.print(
@@ -105,9 +117,9 @@ def bench(
     if output:
         command = f"python -m bnlab.benchmark {' '.join(sys.argv[1:])}"
         made_with = {**provenance(command, device), "threads": torch.get_num_threads()}
-        report.save(output, timings, plan, made_with)
+        report.save(output, timings, plan, made_with, step_timings)
         console.print(f"saved {output}")
-    if plots:
+    if plots and timings:
         plots.mkdir(parents=True, exist_ok=True)
         report.plot_ratios(timings).savefig(plots / "ratios.svg")
         report.plot_roofline(timings).savefig(plots / "roofline.svg")

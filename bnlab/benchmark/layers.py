@@ -30,11 +30,24 @@ class Contender:
         ``make(channels, dims, device, dtype)`` returns a layer for inputs of `dims` axes.
     backend : str
         The backend that bnlab uses meanwhile, forward and backward.
+    fuses : bool
+        Whether its layers take a residual and a ReLU.
     """
 
     name: str
     make: Callable[[int, int, str, torch.dtype], torch.nn.Module]
     backend: str = "auto"
+    fuses: bool = False
+
+    def call(
+        self, layer: torch.nn.Module, x: torch.Tensor, residual: torch.Tensor | None = None, relu: bool = False
+    ) -> torch.Tensor:
+        """The layer's output, with the residual added and a ReLU applied: by the layer, or after it and in place."""
+        if self.fuses:
+            return layer(x, residual=residual, relu=relu)
+        y = layer(x)
+        y = y if residual is None else y.add_(residual)
+        return y.relu_() if relu else y
 
 
 TORCH_LAYERS = {2: torch.nn.BatchNorm1d, 3: torch.nn.BatchNorm1d, 4: torch.nn.BatchNorm2d, 5: torch.nn.BatchNorm3d}
@@ -62,10 +75,10 @@ def contenders(device: str, with_compile: bool = False) -> list[Contender]:
     found = [Contender("torch", _torch)]
     if with_compile:
         found.append(Contender("torch.compile", lambda *options: torch.compile(_torch(*options), dynamic=False)))
-    found.append(Contender("bnlab eager", _bnlab, "eager"))
+    found.append(Contender("bnlab eager", _bnlab, "eager", fuses=True))
     for name, kind in (("numba", "cpu"), ("triton", "cuda")):
         if device.startswith(kind) and importlib.util.find_spec(name):
-            found.append(Contender(f"bnlab {name}", _bnlab, name))
+            found.append(Contender(f"bnlab {name}", _bnlab, name, fuses=True))
     return found
 
 

@@ -6,7 +6,8 @@ copy, in the same turns, gives the bandwidth that the machine has at that time, 
 the bytes takes. Where x does not stay on the chip between two passes it is read twice: the streaming floor is higher.
 
 Forward is a call of the layer in training mode, with all that autograd keeps; backward is the gradient with respect to
-x, weight and bias; evaluation is a call in evaluation mode without autograd.
+x, weight and bias; evaluation is a call in evaluation mode without autograd. Each may be followed by a ReLU, or by the
+addition of a residual and a ReLU: whoever can does that in the same pass, the others in place.
 """
 
 import ctypes
@@ -32,6 +33,10 @@ LAYOUTS = ("NCHW", "channels_last")
 # x doesn't stay on the chip between two passes.
 FLOOR = {"forward": 2, "backward": 3, "evaluation": 2}
 STREAMING = {"forward": 3, "backward": 5, "evaluation": 2}
+THEN = ("nothing", "relu", "add_relu")
+# How often they are moved more, where a residual is added: it is read, and backward its gradient is written (and read
+# again instead of dy).
+ADDED = {"forward": 1, "backward": 2, "evaluation": 1}
 # Largest error allowed, relative to the largest expected value: a rounding of the output; in float32 more, since torch
 # sums channels_last in float32 on a CPU, and is 2e-4 off over 1.6 million values. The table shows the error.
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -57,6 +62,8 @@ class Case:
     dtype : str
         Such as "float32".
     device : str
+    then : str
+        What comes after batch normalization; one of `THEN`.
     """
 
     suite: str
@@ -66,6 +73,17 @@ class Case:
     layout: str
     dtype: str
     device: str
+    then: str = "nothing"
+
+    @property
+    def floor(self) -> int:
+        """How often the input's bytes are moved at least."""
+        return FLOOR[self.operation] + (ADDED[self.operation] if self.then == "add_relu" else 0)
+
+    @property
+    def streaming(self) -> int:
+        """The same where x does not stay on the chip."""
+        return STREAMING[self.operation] + (ADDED[self.operation] if self.then == "add_relu" else 0)
 
     @property
     def bytes(self) -> int:
@@ -131,6 +149,8 @@ class Plan:
         that is freed is kept and used again, by all: what a training run does from its second step on, at best.
     mean : float
         Of the input, in standard deviations.
+    then : str
+        One of `THEN`.
     """
 
     device: str = "cpu"
@@ -142,13 +162,14 @@ class Plan:
     seconds: float = 6.0
     fresh_memory: bool = False
     mean: float = 0.5
+    then: str = "nothing"
     warm_up: int = field(default=2, repr=False)
 
 
 def cases(suite: str, shapes: tuple[Shape, ...], plan: Plan) -> list[Case]:
     """Return the cases of a suite; channels_last only where there are positions."""
     return [
-        Case(suite, shape.of(plan.batch_size), shape.layers, operation, layout, dtype, plan.device)
+        Case(suite, shape.of(plan.batch_size), shape.layers, operation, layout, dtype, plan.device, plan.then)
         for dtype in plan.dtypes
         for layout in plan.layouts
         for shape in shapes
@@ -193,7 +214,7 @@ def measure(case: Case, contenders: list[Contender], plan: Plan) -> list[Timing]
     calls["copy"] = (Contender("copy", None), lambda: copied.copy_(x))
     timings["copy"] = Timing(case, "copy")
     with _kept_memory(plan.fresh_memory or case.device != "cpu"):
-        seconds = _in_turns(calls, plan, case.device)
+        seconds = in_turns(calls, plan, case.device)
     copy = statistics.median(seconds["copy"])
     for name, its in seconds.items():
         middle = statistics.median(its)
@@ -201,14 +222,14 @@ def measure(case: Case, contenders: list[Contender], plan: Plan) -> list[Timing]
         timing = timings[name]
         timing.milliseconds, timing.turns = 1e3 * middle, len(its)
         timing.spread = (quartiles[2] - quartiles[0]) / middle
-        floor = 1 if name == "copy" else FLOOR[case.operation] / 2  # in copies, which move the bytes twice
-        timing.of_floor = copy * floor / middle
-        timing.of_streaming = copy * (1 if name == "copy" else STREAMING[case.operation] / 2) / middle
+        floor, streaming = (2, 2) if name == "copy" else (case.floor, case.streaming)
+        timing.of_floor = copy * floor / 2 / middle  # a copy moves the bytes twice
+        timing.of_streaming = copy * streaming / 2 / middle
     return list(timings.values())
 
 
-def _inputs(case: Case, mean: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """x and dy, laid out as the case says."""
+def _inputs(case: Case, mean: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """x, dy and, where one is added, the residual; laid out as the case says."""
     generator = torch.Generator(case.device).manual_seed(0)
     dtype = getattr(torch, case.dtype)
 
@@ -217,10 +238,12 @@ def _inputs(case: Case, mean: float) -> tuple[torch.Tensor, torch.Tensor]:
         v = v.add_(shift).to(dtype)
         return v.movedim(1, -1).contiguous().movedim(-1, 1) if case.layout == "channels_last" else v
 
-    return draw(mean), draw(0.0)
+    return draw(mean), draw(0.0), draw(0.0) if case.then == "add_relu" else None
 
 
-def _prepare(case: Case, contender: Contender, x: torch.Tensor, dy: torch.Tensor) -> Callable[[], tuple]:
+def _prepare(
+    case: Case, contender: Contender, x: torch.Tensor, dy: torch.Tensor, residual: torch.Tensor | None
+) -> Callable[[], tuple]:
     """A call without arguments that does the operation and returns its results."""
     layer = contender.make(case.shape[1], len(case.shape), case.device, x.dtype)
     with torch.no_grad():
@@ -234,22 +257,24 @@ def _prepare(case: Case, contender: Contender, x: torch.Tensor, dy: torch.Tensor
 
         def evaluate():
             with torch.no_grad():
-                return (layer(x),)
+                return (contender.call(layer, x, residual, case.then != "nothing"),)
 
         return evaluate
     layer.train()
     x = x.detach().requires_grad_()
+    residual = residual if residual is None else residual.detach().requires_grad_()
     if case.operation == "forward":
-        return lambda: (layer(x).detach(),)
+        return lambda: (contender.call(layer, x, residual, case.then != "nothing").detach(),)
     with _binding(contender):
-        y = layer(x)
-    return lambda: torch.autograd.grad(y, (x, layer.weight, layer.bias), dy, retain_graph=True)
+        y = contender.call(layer, x, residual, case.then != "nothing")
+    sources = (x, layer.weight, layer.bias, *(() if residual is None else (residual,)))
+    return lambda: torch.autograd.grad(y, sources, dy, retain_graph=True)
 
 
 class _Judge:
     """Knows the result in float64, for some channels."""
 
-    def __init__(self, case: Case, x: torch.Tensor, dy: torch.Tensor):
+    def __init__(self, case: Case, x: torch.Tensor, dy: torch.Tensor, residual: torch.Tensor | None):
         channels = case.shape[1]
         self.tolerance = TOLERANCE[x.dtype]
         self._chosen = sorted({channels * k // JUDGED for k in range(JUDGED)})
@@ -260,10 +285,14 @@ class _Judge:
         if case.operation == "evaluation":
             mean = torch.linspace(-1, 1, channels).to(wide)[self._chosen]
             var = torch.linspace(0.5, 2, channels).to(wide)[self._chosen]
-        y, mean, var = eager.forward(wide, gamma, beta, mean, var, 1e-5)
+        added = None if residual is None else residual[:, self._chosen].double()
+        y, mean, var = eager.forward(wide, gamma, beta, mean, var, 1e-5, added, case.then != "nothing")
         self._expected = (y,)
-        if case.operation == "backward":
+        if case.operation == "backward" and case.then == "nothing":
             self._expected = eager.backward(above, wide, gamma, mean, var, 1e-5, True)
+        elif case.operation == "backward":
+            grads = eager.backward_relu(above, wide, gamma, beta, mean, var, 1e-5, True, added)
+            self._expected = grads if added is not None else grads[:3]
 
     def error(self, given: tuple) -> float:
         """The largest error of the results, relative to the largest expected value of each."""
@@ -284,8 +313,20 @@ def _synchronize(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def _in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
-    """Seconds of every call, by name."""
+def in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
+    """Call everybody in turns.
+
+    Parameters
+    ----------
+    calls : dict of str to (Contender, callable)
+    plan : Plan
+    device : str
+
+    Returns
+    -------
+    dict of str to list of float
+        Seconds of every call, by name.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     began = perf_counter()

@@ -4,11 +4,13 @@ import json
 import math
 import statistics
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 from rich.table import Table
 
-from bnlab.benchmark.measure import NOISY, Plan, Timing
+from bnlab.benchmark.measure import NOISY, Case, Plan, Timing
+from bnlab.benchmark.steps import StepTiming
 
 
 def ratios(timings: list[Timing], to: str = "torch") -> dict[tuple, dict[str, list[tuple[Timing, float]]]]:
@@ -69,7 +71,9 @@ def noise(timings: list[Timing]) -> float:
 def case_table(timings: list[Timing]) -> Table:
     """All figures of one case."""
     case = timings[0].case
-    shape = " x ".join(map(str, case.shape))
+    shape = " x ".join(map(str, case.shape)) + {"relu": ", then ReLU", "add_relu": ", then + and ReLU"}.get(
+        case.then, ""
+    )
     layers = f", {case.layers} layers" if case.layers > 1 else ""
     table = Table(title=f"{case.operation}, {shape}, {case.layout}, {case.dtype}{layers}", title_justify="left")
     for title in ("", "ms", "spread", "to torch", "floor", "streaming", "error", "memory"):
@@ -108,7 +112,25 @@ def summary_table(timings: list[Timing], plan: Plan) -> Table:
     return table
 
 
-def save(path: Path, timings: list[Timing], plan: Plan, provenance: dict) -> None:
+def steps_table(timings: list[StepTiming]) -> Table:
+    """Training steps of one network."""
+    first = timings[0]
+    title = f"Training step of {first.network}, batch of {first.batch_size}, {first.layout}, {first.device}"
+    table = Table(title=title, title_justify="left")
+    for name in ("", "ms", "spread", "images/s", "for normalization"):
+        table.add_column(name, justify="left" if not name else "right")
+    for timing in timings:
+        table.add_row(
+            timing.implementation,
+            f"{timing.milliseconds:.3g}",
+            f"{timing.spread:.0%}",
+            f"{timing.images_per_second:.0f}",
+            f"{timing.share:.0%}",
+        )
+    return table
+
+
+def save(path: Path, timings: list[Timing], plan: Plan, provenance: dict, steps: list[StepTiming]) -> None:
     """Write all figures as JSON."""
     record = {
         "provenance": provenance,
@@ -117,9 +139,20 @@ def save(path: Path, timings: list[Timing], plan: Plan, provenance: dict) -> Non
         "noisy": noise(timings) > NOISY,
         "summary": summary(timings),
         "timings": [timing.to_dict() for timing in timings],
+        "steps": [timing.to_dict() for timing in steps],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1, allow_nan=False, default=str) + "\n", encoding="utf-8")
+
+
+def load(path: Path) -> list[Timing]:
+    """Read the timings of a file that :func:`save` has written."""
+    names = {field.name for field in fields(Case)}
+    timings = []
+    for row in json.loads(path.read_text(encoding="utf-8"))["timings"]:
+        row["shape"] = tuple(row["shape"])
+        timings.append(Timing(Case(**{name: row.pop(name) for name in names}), **row))
+    return timings
 
 
 def plot_ratios(timings: list[Timing]):
@@ -157,7 +190,7 @@ def plot_roofline(timings: list[Timing]):
             continue
         place = places.setdefault(timing.name, len(places))
         copy = copies[timing.case]
-        reached = timing.of_floor * 2 * timing.case.bytes / copy.milliseconds / 1e6
+        reached = timing.of_floor * 2 * timing.case.bytes / copy.milliseconds / 1e6  # GB/s of the copy, times the share
         ax.plot(timing.case.bytes / 2**20, reached, "os^Dv"[place % 5], color=f"C{place}", alpha=0.7)
     for name, place in places.items():
         ax.plot([], [], "os^Dv"[place % 5], color=f"C{place}", label=name)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import bnlab
 from bnlab import backends
-from bnlab.backends import eager
+from bnlab.backends import eager, native
 from bnlab.functional import batch_norm
 
 numba = pytest.importorskip("bnlab.backends.numba", reason="numba is not installed: pip install 'bnlab[fast]'")
@@ -195,6 +195,123 @@ def test_any_order_in_memory():
         assert max(distance(a, b) for a, b in zip(grads, expected[3:], strict=True)) < 1e-5
 
 
+# --- with what follows -----------------------------------------------------------------------------------------------
+
+ALL = {"numba": numba, "native": native, "eager": eager}
+
+
+def separately(x, gamma, beta, dy, residual, training=True, mean=None, var=None):
+    """What fused backends return, in float64: batch norm, addition and ReLU one by one, gradients by autograd."""
+    wide = [v.double().requires_grad_() for v in (x, gamma, beta, residual)]
+    y = torch.nn.functional.batch_norm(wide[0], mean, var, wide[1], wide[2], training, 0.0, EPS) + wide[3]
+    y = y.relu()
+    return y.detach(), *torch.autograd.grad(y, wide, dy.double())
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+@pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
+@pytest.mark.parametrize("shape", [(70, 40), (2, 3, 60, 60), (5, 7, 4, 5), (2, 3, 4, 5, 6)], ids=str)
+@pytest.mark.parametrize("backend", ALL)
+def test_a_residual_and_a_relu_in_the_same_pass(backend, shape, last, training):
+    last = last and len(shape) > 3
+    if backend == "native" and last:
+        pytest.skip("torch is not exact there, so this backend isn't used")
+    x, gamma, beta, dy = make(shape, 3.0, last=last)
+    residual = make(shape, last=last, seed=5)[0]
+    mean, var = (None, None) if training else (torch.linspace(2, 4, shape[1]), torch.linspace(0.5, 2, shape[1]))
+    given = [None if v is None else v.double() for v in (mean, var)]
+    expected = separately(x, gamma, beta, dy, residual, training, *given)
+    kernels = ALL[backend]
+    y, mu, sigma = kernels.forward(x, gamma, beta, mean, var, EPS, residual, True)
+    assert distance(y, expected[0]) < 1e-5 and (y >= 0).all() and (y == 0).any()
+    # A value that is 0 but for rounding may go either way: there must be none.
+    assert ((expected[0] > 0) == (y > 0)).all()
+    grads = kernels.backward_relu(dy, x, gamma, beta, mu, sigma, EPS, training, residual)
+    assert max(distance(a, b) for a, b in zip(grads, expected[1:], strict=True)) < 1e-5
+    assert grads[3].stride() == grads[0].stride() == y.stride()
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
+@pytest.mark.parametrize("backend", ALL)
+def test_a_relu_alone(backend, last):
+    if backend == "native" and last:
+        pytest.skip("torch is not exact there, so this backend isn't used")
+    x, gamma, beta, dy = make((4, 6, 30, 30), 3.0, last=last)
+    expected = separately(x, gamma, beta, dy, torch.zeros_like(x))
+    y, mean, var = ALL[backend].forward(x, gamma, beta, None, None, EPS, relu=True)
+    assert distance(y, expected[0]) < 1e-5
+    *grads, dresidual = ALL[backend].backward_relu(dy, x, gamma, beta, mean, var, EPS, True, None)
+    assert max(distance(a, b) for a, b in zip(grads, expected[1:4], strict=True)) < 1e-5 and dresidual is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("backend", ALL)
+def test_half_precision_is_rounded_after_the_relu(backend, dtype):
+    x, gamma, beta, dy = make((6, 5, 12, 12), 1.0, dtype)
+    residual = make((6, 5, 12, 12), dtype=dtype, seed=3)[0]
+    kernels = ALL[backend]
+    y, mean, var = kernels.forward(x, gamma, beta, None, None, EPS, residual, True)
+    grads = kernels.backward_relu(dy, x, gamma, beta, mean, var, EPS, True, residual)
+    expected = separately(x, gamma, beta, dy, residual)
+    unit = torch.finfo(dtype).eps * (2 if backend == "native" else 1)  # torch rounds before it adds
+    assert y.dtype == grads[0].dtype == grads[3].dtype == dtype and grads[1].dtype == torch.float32
+    assert distance(y, expected[0]) < unit
+    let_through = expected[0] > 4 * unit  # further from 0 than rounding reaches
+    assert torch.equal(grads[3][let_through], dy[let_through])
+
+
+def test_what_is_no_number_passes_the_relu():
+    x, gamma, beta, _ = make((4, 3, 8, 8))
+    x[1, 1, 2, 3] = float("nan")
+    for kernels in ALL.values():
+        y = kernels.forward(x, gamma, beta, None, None, EPS, relu=True)[0]
+        assert y[:, 1].isnan().all() and y[:, [0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["numba", "eager", "native"])
+def test_layers_add_and_cut_alike(backend):
+    """Through the layer and autograd: values, gradients, running statistics; and gradients of gradients."""
+    x, _, _, dy = make((4, 6, 9, 9), 2.0, torch.float64)
+    shortcut = make((4, 6, 9, 9), dtype=torch.float64, seed=1)[0]
+    found = []
+    for fused in (True, False):
+        layer = bnlab.BatchNorm2d(6, dtype=torch.float64)
+        inputs = [v.clone().requires_grad_() for v in (x, shortcut)]
+        with bnlab.use_backend(backend):
+            if fused:
+                y = layer(inputs[0], residual=inputs[1], relu=True)
+            else:
+                y = (layer(inputs[0]) + inputs[1]).relu()
+            grads = torch.autograd.grad(y, [*inputs, layer.weight, layer.bias], dy, create_graph=True)
+            second = torch.autograd.grad(sum((g * g).sum() for g in grads), inputs[0])
+        found.append([y, *grads, *second, layer.running_mean, layer.running_var])
+    assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-10) for a, b in zip(*found, strict=True))
+
+
+def test_a_residual_alone():
+    x, gamma, beta, dy = make(BIG, 2.0)
+    residual = make(BIG, seed=1)[0].requires_grad_()
+    for name in ALL:
+        with bnlab.use_backend(name):
+            y = batch_norm(x, None, None, gamma, beta, training=True, residual=residual)
+            assert torch.allclose(y, exact(x, gamma, beta, dy)[0].float() + residual, atol=1e-5)
+            assert torch.equal(torch.autograd.grad(y, residual, dy)[0], dy)
+
+
+@pytest.mark.parametrize(
+    ("residual", "error", "complaint"),
+    [
+        (torch.zeros(2, 3, 4, 1), ValueError, r"residual has shape \(2, 3, 4, 1\), but the input has \(2, 3, 4, 4\)"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.float64), ValueError, "residual has dtype torch.float64"),
+        (torch.zeros(2, 3, 4, 4, device="meta"), ValueError, "residual has device meta"),
+        (1.0, TypeError, "argument 'residual' must be Tensor, not float"),
+    ],
+)
+def test_a_residual_that_does_not_fit(residual, error, complaint):
+    with pytest.raises(error, match=complaint):
+        batch_norm(torch.zeros(2, 3, 4, 4), None, None, training=True, residual=residual)
+
+
 # --- in use ----------------------------------------------------------------------------------------------------------
 
 
@@ -211,6 +328,25 @@ def test_layers_train_alike_with_either_backend():
                 optimizer.step()
             trained.append(net.eval()(torch.ones(4, 3, 20, 20)))
     assert torch.allclose(*trained, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["numba", "eager", "native"])
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_what_follows_may_work_in_place(name, form, dtype):
+    """``nn.ReLU(inplace=True)`` behind the layer, as in torchvision's networks: autograd forbids it on a view."""
+    if name == "native" and form == torch.channels_last:
+        pytest.skip("torch is not exact there, so this backend isn't used")
+    x, _, _, dy = make(BIG, dtype=dtype)
+    x = x.to(memory_format=form)
+    found = []
+    for layer in (bnlab.BatchNorm2d(BIG[1]), torch.nn.BatchNorm2d(BIG[1])):
+        with bnlab.use_backend(name):
+            inputs = [x.clone().requires_grad_(), layer.weight, layer.bias]
+            y = torch.nn.ReLU(inplace=True)(layer(inputs[0]).add_(x))
+            found.append([y, *torch.autograd.grad(y, inputs, dy)])
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    assert all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(*found, strict=True))
 
 
 def test_gradients_of_the_function():
@@ -242,7 +378,7 @@ def test_what_cannot_be_used_gives_way_with_one_warning():
         with pytest.warns(RuntimeWarning, match="'numba' can't be used for a tensor on meta: 'eager' is used instead"):
             assert backends.choose(meta) is eager
         assert backends.choose(meta) is eager  # a second warning would be an error here
-    with pytest.raises(ValueError, match="no backend 'cuda': give one of auto, eager, numba"):
+    with pytest.raises(ValueError, match="no backend 'cuda': give one of auto, eager, native, numba"):
         bnlab.use_backend("cuda")
     assert backends.choose(torch.zeros(4, 3)) is eager
 
@@ -317,12 +453,31 @@ def test_the_first_compilation_is_announced(tmp_path):
         assert done.stderr.count("compiling loops for batch normalization: some seconds") == expected
 
 
-def test_without_numba_eager_is_used(monkeypatch, caplog):
+def test_without_numba_torchs_own_kernels_are_used_where_they_are_right(monkeypatch, caplog):
     monkeypatch.setattr(backends, "_loaded", {"numba": None})
-    assert backends.choose(torch.zeros(BIG)) is eager
+    assert backends.choose(torch.zeros(BIG)) is native
+    assert backends.choose(torch.zeros(BIG).to(memory_format=torch.channels_last)) is eager
+    assert backends.choose(torch.zeros(4, 3)) is eager
     with bnlab.use_backend("numba"), pytest.warns(RuntimeWarning, match="can't be used for a tensor on cpu"):
         assert backends.choose(torch.zeros(BIG)) is eager
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (4, 3, 6, 6), (3, 4, 7), (2, 3, 2, 3, 4)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_torchs_own_kernels_keep_the_contract(shape, dtype, training):
+    x, gamma, beta, dy = make(shape, 1.0, dtype)
+    mean, var = (None, None) if training else (torch.full(shape[1:2], 0.9), torch.full(shape[1:2], 1.5))
+    unit = torch.finfo(dtype).eps * (1 if dtype == torch.bfloat16 else 50)
+    for scale, shift in ((gamma, beta), (None, None)):
+        y, mu, sigma = native.forward(x, scale, shift, mean, var, EPS)
+        given = [None if v is None else v.double() for v in (mean, var)]
+        expected = exact(x, scale, shift, dy, training, *given)
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
+        assert (y.dtype, mu.dtype, sigma.dtype) == (dtype, wide, wide)
+        found = (y, mu, sigma, *native.backward(dy, x, scale, mu, sigma, EPS, training))
+        assert max(distance(a, b) for a, b in zip(found, expected, strict=True)) < unit
 
 
 def test_mean_is_what_numpy_says():

@@ -8,8 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import bnlab
 from bnlab import models
-from bnlab.benchmark import layers, measure, report, shapes
+from bnlab.benchmark import layers, measure, report, shapes, steps
 from bnlab.cli import app
 
 SMALL = ["--suite", "awkward", "--turns", "3", "--seconds", "0", "--quiet"]
@@ -92,6 +93,30 @@ def test_everybody_here_is_right(operation, layout, dtype):
         assert timing.error <= measure.TOLERANCE[getattr(torch, dtype)]
 
 
+@pytest.mark.parametrize("then", ["relu", "add_relu"])
+@pytest.mark.parametrize("operation", measure.OPERATIONS)
+def test_everybody_is_right_with_what_follows(operation, then):
+    case = measure.Case("awkward", (6, 5, 9, 7), 1, operation, "NCHW", "float32", "cpu", then)
+    plan = measure.Plan(turns=3, seconds=0, then=then)
+    for timing in measure.measure(case, layers.contenders("cpu"), plan):
+        assert not timing.problem and timing.error <= 1e-5
+    added = then == "add_relu"
+    assert case.floor == {"forward": 2 + added, "backward": 3 + 2 * added, "evaluation": 2 + added}[operation]
+
+
+def test_who_forgets_the_relu_is_wrong():
+    """The judge knows what follows: a layer that claims to fuse and doesn't gets no time."""
+    case = measure.Case("awkward", (6, 5, 9, 7), 1, "forward", "NCHW", "float32", "cpu", "relu")
+
+    class Forgets(torch.nn.BatchNorm2d):
+        def forward(self, x, residual=None, relu=False):
+            return super().forward(x)
+
+    taker = layers.Contender("forgets", lambda channels, *_: Forgets(channels), fuses=True)
+    found = measure.measure(case, [taker], measure.Plan(turns=3, seconds=0))
+    assert "wrong" in found[0].problem
+
+
 def test_a_wrong_result_gets_no_time(solution):
     case = measure.Case("awkward", (6, 5, 9, 7), 1, "forward", "NCHW", "float32", "cpu")
     takers = [layers.from_file(f"{solution}:{name}") for name in ("Mine", "Biased", "Raises")]
@@ -147,6 +172,37 @@ def test_command(tmp_path, solution):
     assert sorted(path.name for path in plots.iterdir()) == ["ratios.svg", "roofline.svg"]
 
 
+def test_what_is_saved_can_be_loaded(tmp_path):
+    timings = [timing("torch", 8.0), timing("ours", 2.0, error=1e-7), timing("worse", None, problem="wrong")]
+    report.save(tmp_path / "file.json", timings, measure.Plan(), {}, [])
+    assert report.load(tmp_path / "file.json") == timings
+
+
+def test_whole_steps(tmp_path):
+    output = tmp_path / "steps.json"
+    arguments = ["--whole-steps", "--batch-size", "2", "--turns", "3", "--seconds", "0", "--layout", "channels_last"]
+    done = CliRunner().invoke(app, ["bench", *arguments, "--output", str(output)])
+    assert done.exit_code == 0, done.output
+    rows = json.loads(output.read_text())["steps"]
+    assert {row["network"] for row in rows} == {"small VGG", "ResNet-20"}
+    for row in rows:
+        assert row["images_per_second"] == pytest.approx(2000 / row["milliseconds"])
+        assert (row["share"] == 0) == (row["implementation"] == steps.WITHOUT)
+
+
+def test_resnet20_is_the_same_network_fused_or_not():
+    """20 weighted layers, 0.27 million parameters (He et al. 2016, table 6), and the same output either way."""
+    networks = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        networks.append(steps.ResNet20(bnlab.BatchNorm2d, fused))
+    weighted = [m for m in networks[0].modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    assert len(weighted) == 20
+    assert round(sum(p.numel() for p in networks[0].parameters()) / 1e6, 2) == 0.27
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.allclose(networks[0](x), networks[1](x), atol=1e-4)
+
+
 def test_a_wrong_layer_makes_the_command_fail(solution):
     done = CliRunner().invoke(app, ["bench", *SMALL, "--layout", "NCHW", "--module", f"{solution}:Biased"])
     assert done.exit_code == 1
@@ -157,6 +213,7 @@ def test_a_wrong_layer_makes_the_command_fail(solution):
     [
         (["--suite", "vgg61"], "there is no suite vgg61: give some of vgg16, resnet50"),
         (["--dtype", "float8"], "there is no dtype float8"),
+        (["--then", "tanh"], "there is no continuation tanh: give some of nothing, relu, add_relu"),
         (["--layout", ""], "there is no layout '': give some of NCHW, channels_last"),
         (["--device", "cuda:99"], "the device 'cuda:99' can't be used here"),
         (["--module", "nowhere.py:Mine"], "there is no file nowhere.py"),

@@ -2,6 +2,7 @@
 
 from importlib import metadata
 
+import pytest
 from typer.testing import CliRunner
 
 from bnlab import doctor
@@ -40,3 +41,13 @@ def test_versions_compare_as_numbers():
     assert doctor._numbers("1.10") > doctor._numbers("1.9.3")
     assert doctor._numbers("2.13.0+cpu") == (2, 13, 0)
     assert doctor._numbers("1.0.4.post1") == (1, 0, 4)
+
+
+def test_it_says_which_code_normalizes(monkeypatch):
+    pytest.importorskip("numba")
+    backends = pytest.importorskip("bnlab.backends")
+    finding = doctor._backends()[0]
+    assert finding.ok and finding.version == "numba"
+    monkeypatch.setattr(backends, "_loaded", {"numba": None})
+    without = doctor._backends()[0]
+    assert not without.ok and without.version == "torch's own" and "bnlab[fast]" in without.remedy

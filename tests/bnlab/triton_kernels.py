@@ -83,6 +83,24 @@ def test_given_statistics_and_no_gamma_or_beta(shape, last):
     assert max(distance(a, b) for a, b in zip(grads, truth, strict=True)) < 1e-5
 
 
+@pytest.mark.parametrize("shape", [(4, 3, 6, 6), (2, 3, 19, 20), (70, 40)], ids=["small", "split", "features"])
+@pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
+@pytest.mark.parametrize("with_residual", [False, True], ids=["relu", "residual and relu"])
+def test_what_follows_in_the_same_pass(shape, last, with_residual):
+    last = last and len(shape) > 2
+    x, gamma, beta, dy = make(shape, 2.0, torch.float32, last)
+    residual = make(shape, 0.5, torch.float32, last)[3] if with_residual else None
+    y, mean, var = kernels.forward(x, gamma, beta, None, None, EPS, residual, True)
+    grads = kernels.backward_relu(dy, x, gamma, beta, mean, var, EPS, True, residual)
+    wide = [None if v is None else v.double() for v in (x, gamma, beta, residual)]
+    expected, mean64, var64 = eager.forward(*wide[:3], None, None, EPS, wide[3], True)
+    truth = eager.backward_relu(dy.double(), *wide[:3], mean64, var64, EPS, True, wide[3])
+    assert distance(y, expected) < 1e-5 and ((y > 0) == (expected > 0)).all() and (y == 0).any()
+    pairs = zip(grads, truth, strict=True) if with_residual else zip(grads[:3], truth[:3], strict=True)
+    assert max(distance(a, b) for a, b in pairs) < 1e-5
+    assert (grads[3] is None) != with_residual
+
+
 def test_a_value_that_is_no_number_spoils_its_channel_and_no_other():
     x, gamma, beta, _ = make((4, 3, 6, 6), 0.0, torch.float32, False)
     x[1, 1, 2, 3] = float("nan")

@@ -201,7 +201,7 @@ def test_workers_with_other_software_grade_nothing(course, answered, sandbox, da
 
 
 def test_no_scheduler_and_no_workers(course, dask, monkeypatch):
-    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 5)
     material = Material.of_course(course, NAME)
     with pytest.raises(ClassError, match=r"no Dask scheduler at tcp://127\.0\.0\.1:1 "):
         Cluster("tcp://127.0.0.1:1", material, Sandbox(), print)
