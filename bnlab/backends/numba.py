@@ -14,24 +14,27 @@ very block, in the dtype of the input, while the first-level cache still holds i
 Golub & LeVeque, 1983, section 2). And x is centered by the mean as the dtype can hold it, which subtracts exactly; what
 is left of the mean goes into the shift.
 
-The loops run in threads of our own, as many as torch uses (`torch.get_num_threads`): numba's thread layers end the
-process where two threads call them at once, or after a fork.
+The loops run in torch's threads, as many as it uses (`torch.get_num_threads`); see `bnlab.backends.threads`. All of
+them read one *job*, a record of sizes, numbers and addresses, and each takes the next part until none is left.
 """
 
+import functools
 import logging
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numba
 import numpy as np
 import torch
 
+from bnlab.backends import threads
+from bnlab.backends.threads import pointer, take
+
 BLOCK = 2048  # values whose moments are taken at once: they fit into a first-level cache, float32 sums them well
 ROWS = 256  # rows at once where channels are innermost
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
-GRAIN = 32768  # values below which a further thread costs more than it saves
+GRAIN = 16384  # values below which a further thread costs more than it saves
+PARTS = 4  # for each thread, where channels are outside: who is done early takes over from the others
 
 # Sums may be reordered and multiplications fused; NaN and infinity stay what they are.
 _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "arcp", "nsz"})
@@ -60,20 +63,27 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     values, is_last = _values(x)
     channels, wide = x.shape[1], values.dtype
     y, out = _output(x, is_last)
-    vectors = _vector(gamma, 1.0, channels), _vector(beta, 0.0, channels), eps
-    more = (values, False) if residual is None else (_values(residual, is_last)[0], True)
-    after = *more, -math.inf if not relu else 0.0, out
-    if mean is not None:
-        moments = _vector(mean, 0.0, channels), _vector(var, 1.0, channels)
-        _run(_scale_last if is_last else _scale_first, values, is_last, *moments, *vectors, *after)
-    else:
-        moments = np.zeros(channels), np.zeros(channels)
+    job = {
+        "x": values,
+        "y": out,
+        "gamma": _vector(gamma, 1.0, channels),
+        "beta": _vector(beta, 0.0, channels),
+        "eps": eps,
+    }
+    job["least"] = 0.0 if relu else -math.inf
+    if residual is not None:
+        job |= {"more": _values(residual, is_last)[0], "has_more": True}
+    training = mean is None
+    if training:
+        mean, var = np.zeros(channels), np.zeros(channels)
         if is_last:
-            _moments_of_columns(values, *moments)
-            _run(_scale_last, values, True, *moments, *vectors, *after)
-        elif values.size:
-            _run(_forward_first, values, False, *moments, *vectors, *after)
-    return _like(y, x), *(torch.from_numpy(moment.astype(wide)) for moment in moments)
+            _moments_of_columns(values, mean, var)
+    else:
+        mean, var = _vector(mean, 0.0, channels), _vector(var, 1.0, channels)
+    if values.size:
+        name = "scale_last" if is_last else "forward_first" if training else "scale_first"
+        _run(name, values, is_last, mean=mean, var=var, **job)
+    return _like(y, x), *(torch.from_numpy(moment.astype(wide)) for moment in (mean, var))
 
 
 def takes(x):
@@ -130,17 +140,17 @@ def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
     channels = x.shape[1]
     dx, out = _output(x, is_last)
     dgamma, dbeta = np.zeros(channels), np.zeros(channels)
-    vectors = _vector(mean, 0.0, channels), _vector(var, 1.0, channels), _vector(gamma, 1.0, channels)
-    # What the ReLU let through goes into `passed`, where it is asked for as the gradient of the residual.
-    dresidual, more, passed = None, values, values
-    if residual is not None:
-        more = _values(residual, is_last)[0]
+    job = {"x": values, "dy": above, "y": out, "dgamma": dgamma, "dbeta": dbeta, "eps": eps, "training": training}
+    job |= {"mean": _vector(mean, 0.0, channels), "var": _vector(var, 1.0, channels)}
+    job |= {"gamma": _vector(gamma, 1.0, channels), "beta": _vector(beta, 0.0, channels), "relu": relu}
+    dresidual = None
+    if residual is not None:  # what the ReLU let through is its gradient
         dresidual, passed = _output(x, is_last)
-    mask = _vector(beta, 0.0, channels), more, passed, relu, residual is not None
-    if is_last:
-        _backward_last(values, above, *vectors, eps, training, *mask, out, dgamma, dbeta)
+        job |= {"more": _values(residual, is_last)[0], "passed": passed, "has_more": True}
+    if values.size and is_last:
+        _backward_last(**job)
     elif values.size:
-        _run(_backward_first, values, False, above, *vectors, eps, training, *mask, out, dgamma, dbeta)
+        _run("backward_first", values, False, **job)
     wide = _numpy(mean).dtype
     vectors = (torch.from_numpy(v.astype(wide)) for v in (dgamma, dbeta))
     return _like(dx, x), *vectors, None if dresidual is None else _like(dresidual, x)
@@ -204,53 +214,76 @@ def _numpy(v):
     return (v.float() if v.dtype in (torch.float16, torch.bfloat16) else v).numpy()
 
 
-# --- threads ---------------------------------------------------------------------------------------------------------
+# --- jobs for threads ------------------------------------------------------------------------------------------------
 
-_pool = None
+JOB = np.dtype(
+    [(name, "i8") for name in ("taken", "address", "parts", "length", "examples", "channels", "positions")]
+    + [(name, "f8") for name in ("eps", "least")]
+    + [(name, "i8") for name in ("training", "relu", "has_more")]
+    # addresses, of arrays in the dtype of the input
+    + [
+        (name, "i8")
+        for name in ("x", "dy", "y", "more", "passed", "center", "slant", "height", "scale", "slope", "shift")
+    ]
+    # and in float64
+    + [
+        (name, "i8")
+        for name in ("mean", "var", "gamma", "beta", "dgamma", "dbeta", "counts", "means", "squares", "sums")
+    ]
+)
+
+
+def _run(name, values, is_last, parts=None, **job):
+    """Let threads do a job by the entry of this name, in parts of the channels, or of the rows if `is_last`."""
+    length = values.shape[0] if is_last else values.shape[1]
+    count = max(1, min(torch.get_num_threads(), length, values.size // GRAIN))
+    record = np.zeros((), JOB)
+    record["address"] = record.ctypes.data
+    shape = (values.shape[0], values.shape[1], 1) if is_last else values.shape
+    record["examples"], record["channels"], record["positions"] = shape
+    record["length"], record["parts"] = length, parts or min(length, count if is_last else count * PARTS)
+    record["more"] = record["passed"] = values.ctypes.data  # something that can be pointed at
+    for key, value in job.items():
+        record[key] = value.ctypes.data if isinstance(value, np.ndarray) else value
+    threads.run(_entry(name, values.dtype.type), record, count)
+
+
 _is_announced = False
 
 
-def _forget_pool():
-    """In a forked process: the threads have stayed in the other one."""
-    global _pool
-    _pool = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)
-
-
-def _run(kernel, values, is_last, *arguments):
-    """Call a kernel on parts of the channels (or of the rows, where those are innermost), one for each thread."""
-    _in_parts(kernel, values.shape[0] if is_last else values.shape[1], values.size, values, *arguments)
-
-
-def _in_parts(kernel, length, size, *arguments):
-    """Call ``kernel(*arguments, first, last, part)`` for parts of a range, one for each thread."""
-    global _pool
-    parts = max(1, min(torch.get_num_threads(), length, size // GRAIN))
-    _announce(kernel)
-    if parts == 1:
-        kernel(*arguments, 0, length, 0)
-        return
-    if _pool is None or _pool._max_workers < parts - 1:
-        _pool = ThreadPoolExecutor(parts - 1, thread_name_prefix="bnlab")
-    if not kernel.signatures:  # compile once, not in every thread
-        kernel(*arguments, 0, 0, 0)
-    bounds = [length * part // parts for part in range(parts + 1)]
-    others = [_pool.submit(kernel, *arguments, *bounds[part : part + 2], part) for part in range(1, parts)]
-    kernel(*arguments, *bounds[:2], 0)
-    for each in others:
-        each.result()
-
-
-def _announce(kernel):
-    """Say why a first call takes seconds, where numba's cache doesn't have the kernel yet."""
+@functools.cache
+def _entry(name, dtype):
+    """The C function that does a job's parts until none is left, compiled for a dtype."""
     global _is_announced
-    if not kernel.signatures and not _is_announced:
-        if not any(Path(kernel.stats.cache_path).glob(f"*.{kernel.__name__}-*.nbi")):
-            _is_announced = True
-            _log.warning("compiling loops for batch normalization: some seconds, once on this machine")
+    make = globals()[f"_do_{name}"]
+    if not _is_announced and not any(Path(_line.stats.cache_path).glob(f"*{name}-*.nbi")):
+        _is_announced = True
+        _log.warning("compiling loops for batch normalization: some seconds, once on this machine")
+    return numba.cfunc(numba.void(numba.types.CPointer(numba.from_dtype(JOB))), cache=True)(make(dtype))
+
+
+@numba.njit
+def _next(job):
+    """The next part: its first place, the one behind its last, and its number, which is -1 where none is left."""
+    part = take(job.address)  # at a job's address stands how many parts are taken
+    if part >= job.parts:
+        return 0, 0, -1
+    return job.length * part // job.parts, job.length * (part + 1) // job.parts, part
+
+
+@numba.njit
+def _values_at(address, job, kind):
+    return numba.carray(pointer(address), (job.examples, job.channels, job.positions), kind)
+
+
+@numba.njit
+def _rows_at(address, job, kind):
+    return numba.carray(pointer(address), (job.examples, job.channels), kind)
+
+
+@numba.njit
+def _channels_at(address, job, kind):
+    return numba.carray(pointer(address), (job.channels,), kind)
 
 
 # --- channels outside: (N, C, S) -------------------------------------------------------------------------------------
@@ -300,9 +333,9 @@ def _line(mean, var, gamma, beta, eps, kind):
 
 
 @_compiled
-def _scale_channel(x, c, mean, var, gamma, beta, eps, more, has_more, least, y):
+def _scale_channel(x, c, line, more, has_more, least, y):
     """y[:, c] = gamma * (x[:, c] - mean) / sqrt(var + eps) + beta, and what follows; what was read last comes first."""
-    center, scale, shift = _line(mean, var, gamma, beta, eps, x.dtype.type)
+    center, scale, shift = line
     least = x.dtype.type(least)
     for n in range(x.shape[0] - 1, -1, -1):
         row, added, out = x[n, c], more[n, c], y[n, c]
@@ -316,17 +349,37 @@ def _scale_channel(x, c, mean, var, gamma, beta, eps, more, has_more, least, y):
                 out[s] = least if v < least else v
 
 
-@_compiled
-def _forward_first(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last, part):
-    for c in range(first, last):
-        mean[c], var[c] = _moments_of_channel(x, c)
-        _scale_channel(x, c, mean[c], var[c], gamma[c], beta[c], eps, more, has_more, least, y)
+def _do_forward_first(kind):
+    def forward_first(data):
+        job = numba.carray(data, (1,))[0]
+        x, y, more = (_values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind))
+        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
+        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
+        first, last, part = _next(job)
+        while part >= 0:
+            for c in range(first, last):
+                mean[c], var[c] = _moments_of_channel(x, c)
+                line = _line(mean[c], var[c], gamma[c], beta[c], job.eps, kind)
+                _scale_channel(x, c, line, more, job.has_more, job.least, y)
+            first, last, part = _next(job)
+
+    return forward_first
 
 
-@_compiled
-def _scale_first(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last, part):
-    for c in range(first, last):
-        _scale_channel(x, c, mean[c], var[c], gamma[c], beta[c], eps, more, has_more, least, y)
+def _do_scale_first(kind):
+    def scale_first(data):
+        job = numba.carray(data, (1,))[0]
+        x, y, more = (_values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind))
+        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
+        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
+        first, last, part = _next(job)
+        while part >= 0:
+            for c in range(first, last):
+                line = _line(mean[c], var[c], gamma[c], beta[c], job.eps, kind)
+                _scale_channel(x, c, line, more, job.has_more, job.least, y)
+            first, last, part = _next(job)
+
+    return scale_first
 
 
 @_compiled
@@ -342,10 +395,33 @@ def _let_through(row, from_above, added, has_more, center, scale, shift, out):
 
 
 @_compiled
-def _backward_first(
-    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last, part
+def _sums_of_row(row, from_above, center):
+    """Sums of the gradient from above, of its product with x - center, and of x - center."""
+    zero = row.dtype.type(0)
+    a, b, d = zero, zero, zero
+    for s in range(row.size):
+        centered = row[s] - center
+        a += from_above[s]
+        b += from_above[s] * centered
+        d += centered
+    return a, b, d
+
+
+@_compiled
+def _gradient_of_row(row, from_above, center, scale, slope, shift, training, out):
+    if training:
+        for s in range(row.size):
+            out[s] = from_above[s] * scale + ((row[s] - center) * slope + shift)
+    else:
+        for s in range(row.size):
+            out[s] = from_above[s] * scale
+
+
+@_compiled
+def _backward_channels(
+    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last
 ):
-    kind, zero = x.dtype.type, x.dtype.type(0)
+    kind = x.dtype.type
     examples, _, positions = x.shape
     m = examples * positions
     some = np.empty(BLOCK, x.dtype)
@@ -356,17 +432,13 @@ def _backward_first(
         for n in range(examples):
             for s0 in range(0, positions, BLOCK):
                 s1 = min(s0 + BLOCK, positions)
-                row, from_above = x[n, c, s0:s1], dy[n, c, s0:s1]
+                row = x[n, c, s0:s1]
                 if relu:
                     kept = passed[n, c, s0:s1] if has_more else some[: row.size]
-                    _let_through(row, from_above, more[n, c, s0:s1], has_more, center, slant, height, kept)
-                    from_above = kept
-                a, b, d = zero, zero, zero
-                for s in range(row.size):
-                    centered = row[s] - center
-                    a += from_above[s]
-                    b += from_above[s] * centered
-                    d += centered
+                    _let_through(row, dy[n, c, s0:s1], more[n, c, s0:s1], has_more, center, slant, height, kept)
+                    a, b, d = _sums_of_row(row, kept, center)
+                else:
+                    a, b, d = _sums_of_row(row, dy[n, c, s0:s1], center)
                 above += a
                 along += b
                 away += d
@@ -379,20 +451,35 @@ def _backward_first(
         v = -k * above / m - u * rest if training else 0.0
         scale, slope, shift = kind(k), kind(u), kind(v)
         for n in range(examples - 1, -1, -1):
-            for s0 in range(0, positions, BLOCK):
-                s1 = min(s0 + BLOCK, positions)
-                row, from_above, out = x[n, c, s0:s1], dy[n, c, s0:s1], dx[n, c, s0:s1]
-                if relu and has_more:
-                    from_above = passed[n, c, s0:s1]
-                elif relu:
-                    _let_through(row, from_above, row, False, center, slant, height, some[: row.size])
-                    from_above = some[: row.size]
-                if training:
-                    for s in range(row.size):
-                        out[s] = from_above[s] * scale + ((row[s] - center) * slope + shift)
-                else:
-                    for s in range(row.size):
-                        out[s] = from_above[s] * scale
+            if not relu:
+                _gradient_of_row(x[n, c], dy[n, c], center, scale, slope, shift, training, dx[n, c])
+            elif has_more:
+                _gradient_of_row(x[n, c], passed[n, c], center, scale, slope, shift, training, dx[n, c])
+            else:
+                for s0 in range(0, positions, BLOCK):
+                    s1 = min(s0 + BLOCK, positions)
+                    row, kept = x[n, c, s0:s1], some[: s1 - s0]
+                    _let_through(row, dy[n, c, s0:s1], row, False, center, slant, height, kept)
+                    _gradient_of_row(row, kept, center, scale, slope, shift, training, dx[n, c, s0:s1])
+
+
+def _do_backward_first(kind):
+    def backward_first(data):
+        job = numba.carray(data, (1,))[0]
+        x, dy, dx = _values_at(job.x, job, kind), _values_at(job.dy, job, kind), _values_at(job.y, job, kind)
+        more, passed = _values_at(job.more, job, kind), _values_at(job.passed, job, kind)
+        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
+        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
+        dgamma, dbeta = _channels_at(job.dgamma, job, np.float64), _channels_at(job.dbeta, job, np.float64)
+        first, last, part = _next(job)
+        while part >= 0:
+            _backward_channels(
+                x, dy, mean, var, gamma, job.eps, job.training, beta, more, passed, job.relu, job.has_more,
+                dx, dgamma, dbeta, first, last,
+            )  # fmt: skip
+            first, last, part = _next(job)
+
+    return backward_first
 
 
 # --- channels innermost: (rows, C) -----------------------------------------------------------------------------------
@@ -403,9 +490,9 @@ def _moments_of_columns(x, mean, var):
     rows, channels = x.shape
     if not rows:
         return
-    parts = max(1, torch.get_num_threads())
+    parts = max(1, min(torch.get_num_threads(), rows))
     counts, means, squares = np.zeros(parts), np.zeros((parts, channels)), np.zeros((parts, channels))
-    _in_parts(_moments_of_rows, rows, x.size, x, counts, means, squares)
+    _run("moments_last", x, True, parts, x=x, counts=counts, means=means, squares=squares)
     weights = counts[:, None] / rows
     mean[:] = (weights * means).sum(axis=0)
     var[:] = (squares.sum(axis=0) + (counts[:, None] * (means - mean) ** 2).sum(axis=0)) / rows
@@ -465,8 +552,25 @@ def _moments_of_rows(x, counts, means, squares, first, last, part):
     counts[part] = count
 
 
+def _do_moments_last(kind):
+    def moments_last(data):
+        job = numba.carray(data, (1,))[0]
+        shape = (job.parts, job.channels)
+        counts = numba.carray(pointer(job.counts), (job.parts,), np.float64)
+        means, squares = (
+            numba.carray(pointer(job.means), shape, np.float64),
+            numba.carray(pointer(job.squares), shape, np.float64),
+        )
+        first, last, part = _next(job)
+        while part >= 0:
+            _moments_of_rows(_rows_at(job.x, job, kind), counts, means, squares, first, last, part)
+            first, last, part = _next(job)
+
+    return moments_last
+
+
 @_compiled
-def _scale_last(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last, part):
+def _scale_rows(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last):
     channels, kind = x.shape[1], x.dtype.type
     center, scale, shift = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
     for c in range(channels):
@@ -484,27 +588,39 @@ def _scale_last(x, mean, var, gamma, beta, eps, more, has_more, least, y, first,
                 out[c] = least if v < least else v
 
 
-def _backward_last(
-    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta
-):  # fmt: skip
+def _do_scale_last(kind):
+    def scale_last(data):
+        job = numba.carray(data, (1,))[0]
+        x, y, more = _rows_at(job.x, job, kind), _rows_at(job.y, job, kind), _rows_at(job.more, job, kind)
+        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
+        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
+        first, last, part = _next(job)
+        while part >= 0:
+            _scale_rows(x, mean, var, gamma, beta, job.eps, more, job.has_more, job.least, y, first, last)
+            first, last, part = _next(job)
+
+    return scale_last
+
+
+def _backward_last(x, dy, y, mean, var, gamma, beta, dgamma, dbeta, eps, training, relu, **mask):
     rows, channels = x.shape
     center = mean.astype(x.dtype)
     slant = gamma / np.sqrt(var + eps)
     height = beta - (mean - center) * slant
-    mask = more, passed, relu, has_more, slant.astype(x.dtype), height.astype(x.dtype)
-    sums = np.zeros((max(1, torch.get_num_threads()), 3, channels))
-    if rows:
-        _in_parts(_sums_of_rows, rows, x.size, x, dy, center, *mask, sums)
+    parts = max(1, min(torch.get_num_threads(), rows))
+    sums = np.zeros((parts, 3, channels))
+    mask |= {"center": center, "slant": slant.astype(x.dtype), "height": height.astype(x.dtype), "relu": relu}
+    _run("sums_last", x, True, parts, x=x, dy=dy, sums=sums, **mask)
     above, along, away = sums.sum(axis=0)
     inv_std = 1 / np.sqrt(var + eps)
-    rest = away / max(rows, 1) if training else mean - center
+    rest = away / rows if training else mean - center
     dbeta[:] = above
     dgamma[:] = (along - rest * above) * inv_std
     k = gamma * inv_std
-    u = -k * inv_std * dgamma / max(rows, 1) if training else np.zeros(channels)
-    v = -k * above / max(rows, 1) - u * rest if training else np.zeros(channels)
-    factors = (factor.astype(x.dtype) for factor in (k, u, v))
-    _in_parts(_gradient_of_rows, rows, x.size, x, dy, center, *mask, *factors, training, dx)
+    u = -k * inv_std * dgamma / rows if training else np.zeros(channels)
+    v = -k * above / rows - u * rest if training else np.zeros(channels)
+    factors = {name: f.astype(x.dtype) for name, f in (("scale", k), ("slope", u), ("shift", v))}
+    _run("gradient_last", x, True, parts, x=x, dy=dy, y=y, training=training, **factors, **mask)
 
 
 @_compiled
@@ -520,64 +636,112 @@ def _let_through_row(row, from_above, added, has_more, center, slant, height, ou
 
 
 @_compiled
+def _add_row(row, from_above, center, a, b, d):
+    for c in range(row.size):
+        centered = row[c] - center[c]
+        a[c] += from_above[c]
+        b[c] += from_above[c] * centered
+        d[c] += centered
+
+
+@_compiled
+def _add_rows(row_0, row_1, above_0, above_1, center, a, b, d):
+    """Two rows at once: half as much is loaded and stored."""
+    for c in range(row_0.size):
+        d_0, d_1 = row_0[c] - center[c], row_1[c] - center[c]
+        a[c] += above_0[c] + above_1[c]
+        b[c] += above_0[c] * d_0 + above_1[c] * d_1
+        d[c] += d_0 + d_1
+
+
+@_compiled
 def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part):
     channels = x.shape[1]
-    some = np.empty((2, channels), x.dtype)
     zero = x.dtype.type(0)
     a, b, d = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    some = np.empty(channels, x.dtype)
     for r0 in range(first, last, ROWS):
         r1 = min(r0 + ROWS, last)
         for c in range(channels):
             a[c] = zero
             b[c] = zero
             d[c] = zero
-        r = r0
-        while r + 2 <= r1:
-            x_0, x_1, g_0, g_1 = x[r], x[r + 1], dy[r], dy[r + 1]
-            if relu:
-                kept_0, kept_1 = (passed[r], passed[r + 1]) if has_more else (some[0], some[1])
-                _let_through_row(x_0, g_0, more[r], has_more, center, slant, height, kept_0)
-                _let_through_row(x_1, g_1, more[r + 1], has_more, center, slant, height, kept_1)
-                g_0, g_1 = kept_0, kept_1
-            for c in range(channels):
-                d_0, d_1 = x_0[c] - center[c], x_1[c] - center[c]
-                a[c] += g_0[c] + g_1[c]
-                b[c] += g_0[c] * d_0 + g_1[c] * d_1
-                d[c] += d_0 + d_1
-            r += 2
-        if r < r1:
-            x_0, g_0 = x[r], dy[r]
-            if relu:
-                kept_0 = passed[r] if has_more else some[0]
-                _let_through_row(x_0, g_0, more[r], has_more, center, slant, height, kept_0)
-                g_0 = kept_0
-            for c in range(channels):
-                d_0 = x_0[c] - center[c]
-                a[c] += g_0[c]
-                b[c] += g_0[c] * d_0
-                d[c] += d_0
+        if relu:
+            for r in range(r0, r1):
+                kept = passed[r] if has_more else some
+                _let_through_row(x[r], dy[r], more[r], has_more, center, slant, height, kept)
+                _add_row(x[r], kept, center, a, b, d)
+        else:
+            r = r0
+            while r + 2 <= r1:
+                _add_rows(x[r], x[r + 1], dy[r], dy[r + 1], center, a, b, d)
+                r += 2
+            if r < r1:
+                _add_row(x[r], dy[r], center, a, b, d)
         for c in range(channels):
             sums[part, 0, c] += a[c]
             sums[part, 1, c] += b[c]
             sums[part, 2, c] += d[c]
 
 
+def _do_sums_last(kind):
+    def sums_last(data):
+        job = numba.carray(data, (1,))[0]
+        x, dy = _rows_at(job.x, job, kind), _rows_at(job.dy, job, kind)
+        more, passed = _rows_at(job.more, job, kind), _rows_at(job.passed, job, kind)
+        center, slant = _channels_at(job.center, job, kind), _channels_at(job.slant, job, kind)
+        height = _channels_at(job.height, job, kind)
+        sums = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
+        first, last, part = _next(job)
+        while part >= 0:
+            _sums_of_rows(
+                x, dy, center, more, passed, job.relu, job.has_more, slant, height, sums, first, last, part
+            )  # fmt: skip
+            first, last, part = _next(job)
+
+    return sums_last
+
+
+@_compiled
+def _gradient_of_channels(row, from_above, center, scale, slope, shift, training, out):
+    """As :func:`_gradient_of_row`; each channel has its own factors."""
+    if training:
+        for c in range(row.size):
+            out[c] = from_above[c] * scale[c] + ((row[c] - center[c]) * slope[c] + shift[c])
+    else:
+        for c in range(row.size):
+            out[c] = from_above[c] * scale[c]
+
+
 @_compiled
 def _gradient_of_rows(
-    x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, first, last, part
+    x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, first, last
 ):
-    channels = x.shape[1]
-    some = np.empty(channels, x.dtype)
+    some = np.empty(x.shape[1], x.dtype)
     for r in range(last - 1, first - 1, -1):
-        row, from_above, out = x[r], dy[r], dx[r]
-        if relu and has_more:
-            from_above = passed[r]
-        elif relu:
-            _let_through_row(row, from_above, row, False, center, slant, height, some)
-            from_above = some
-        if training:
-            for c in range(channels):
-                out[c] = from_above[c] * scale[c] + ((row[c] - center[c]) * slope[c] + shift[c])
+        if not relu:
+            _gradient_of_channels(x[r], dy[r], center, scale, slope, shift, training, dx[r])
+        elif has_more:
+            _gradient_of_channels(x[r], passed[r], center, scale, slope, shift, training, dx[r])
         else:
-            for c in range(channels):
-                out[c] = from_above[c] * scale[c]
+            _let_through_row(x[r], dy[r], x[r], False, center, slant, height, some)
+            _gradient_of_channels(x[r], some, center, scale, slope, shift, training, dx[r])
+
+
+def _do_gradient_last(kind):
+    def gradient_last(data):
+        job = numba.carray(data, (1,))[0]
+        x, dy, dx = _rows_at(job.x, job, kind), _rows_at(job.dy, job, kind), _rows_at(job.y, job, kind)
+        more, passed = _rows_at(job.more, job, kind), _rows_at(job.passed, job, kind)
+        center, slant = _channels_at(job.center, job, kind), _channels_at(job.slant, job, kind)
+        height, scale = _channels_at(job.height, job, kind), _channels_at(job.scale, job, kind)
+        slope, shift = _channels_at(job.slope, job, kind), _channels_at(job.shift, job, kind)
+        first, last, part = _next(job)
+        while part >= 0:
+            _gradient_of_rows(
+                x, dy, center, more, passed, job.relu, job.has_more, slant, height, scale, slope, shift,
+                job.training, dx, first, last,
+            )  # fmt: skip
+            first, last, part = _next(job)
+
+    return gradient_last

@@ -58,6 +58,14 @@ def _torch(channels, dims, device, dtype):
     return layer.to(dtype) if dtype == torch.float64 else layer
 
 
+class _Cudnn(torch.nn.BatchNorm2d):
+    """cuDNN's batch normalization, whatever torch would choose for this input."""
+
+    def forward(self, x):
+        statistics = self.running_mean, self.running_var, self.training, self.momentum, self.eps
+        return torch.cudnn_batch_norm(x, self.weight, self.bias, *statistics)[0]
+
+
 def _bnlab(channels, dims, device, dtype):
     layer = {2: bnlab.BatchNorm1d, 3: bnlab.BatchNorm1d, 4: bnlab.BatchNorm2d, 5: bnlab.BatchNorm3d}[dims](channels)
     return layer.to(device=device, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
@@ -75,6 +83,8 @@ def contenders(device: str, with_compile: bool = False) -> list[Contender]:
     found = [Contender("torch", _torch)]
     if with_compile:
         found.append(Contender("torch.compile", lambda *options: torch.compile(_torch(*options), dynamic=False)))
+    if device.startswith("cuda") and torch.backends.cudnn.is_available():
+        found.append(Contender("cuDNN", lambda channels, dims, device, dtype: _Cudnn(channels, device=device)))
     found.append(Contender("bnlab eager", _bnlab, "eager", fuses=True))
     for name, kind in (("numba", "cpu"), ("triton", "cuda")):
         if device.startswith(kind) and importlib.util.find_spec(name):

@@ -1,9 +1,10 @@
 """How it is measured: all implementations in turns, beside a copy of the tensor, and none whose result is wrong.
 
-A turn calls every implementation once, in an order that moves on by one each time, so whatever slows the machine for a
-while slows them all. The figure is the median over the turns, and the spread the distance between the quartiles. The
-copy, in the same turns, gives the bandwidth that the machine has at that time, and so the *floor*: the time that moving
-the bytes takes. Where x does not stay on the chip between two passes it is read twice: the streaming floor is higher.
+A turn calls every implementation once, in an order drawn anew each time: what slows the machine for a while slows
+them all, and what one leaves behind for the next (in caches, or threads that still turn) meets all of them. The
+figure is the median over the turns, and the spread the distance between the quartiles. The copy, in the same turns,
+gives the bandwidth that the machine has at that time, and so the *floor*: the time that moving the bytes takes. Where
+x does not stay on the chip between two passes it is read twice: the streaming floor is higher.
 
 Forward is a call of the layer in training mode, with all that autograd keeps; backward is the gradient with respect to
 x, weight and bias; evaluation is a call in evaluation mode without autograd. Each may be followed by a ReLU, or by the
@@ -12,6 +13,7 @@ addition of a residual and a ReLU: whoever can does that in the same pass, the o
 
 import ctypes
 import gc
+import random
 import statistics
 import sys
 from collections.abc import Callable, Iterator
@@ -328,13 +330,13 @@ def in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
         Seconds of every call, by name.
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
-    names = list(calls)
+    names, order = list(calls), random.Random(0)
     began = perf_counter()
     for turn in range(plan.warm_up + plan.turns):
         if turn >= plan.warm_up + 3 and perf_counter() - began > plan.seconds:
             break
-        start = turn % len(names)
-        for name in names[start:] + names[:start]:
+        order.shuffle(names)
+        for name in names:
             contender, call = calls[name]
             with _binding(contender):
                 taken = _time(call, device)

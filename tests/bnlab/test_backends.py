@@ -161,6 +161,21 @@ def test_the_number_of_threads_changes_rounding_only(threads):
         torch.set_num_threads(before)
 
 
+def test_threads_of_our_own_where_torch_has_no_openmp(monkeypatch):
+    from bnlab.backends import threads
+
+    if "OpenMP" in torch.__config__.parallel_info() and sys.platform == "linux":
+        assert threads._gomp_parallel is not None
+    x, gamma, beta, dy = make((64, 5, 30, 30), 50.0)
+    y, mean, var = numba.forward(x, gamma, beta, None, None, EPS)
+    dx = numba.backward(dy, x, gamma, mean, var, EPS, True)[0]
+    monkeypatch.setattr(threads, "_gomp_parallel", None)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    assert torch.equal(numba.forward(x, gamma, beta, None, None, EPS)[0], y)
+    assert torch.equal(numba.backward(dy, x, gamma, mean, var, EPS, True)[0], dx)
+    assert threads._pool is not None
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_what_is_no_number_spoils_its_channel_and_no_other(bad):
     for last in (False, True):
