@@ -18,6 +18,7 @@ The loops run in torch's threads, as many as it uses (`torch.get_num_threads`); 
 them read one *job*, a record of sizes, numbers and addresses, and each takes the next part until none is left.
 """
 
+import ctypes
 import functools
 import logging
 import math
@@ -31,7 +32,8 @@ from bnlab.backends import threads
 from bnlab.backends.threads import pointer, take
 
 BLOCK = 2048  # values whose moments are taken at once: they fit into a first-level cache, float32 sums them well
-ROWS = 256  # rows at once where channels are innermost
+ROWS = 256  # values that are summed in the dtype of the input, at most, before that goes into a float64 sum
+LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
 GRAIN = 16384  # values below which a further thread costs more than it saves
 PARTS = 4  # for each thread, where channels are outside: who is done early takes over from the others
@@ -76,7 +78,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     training = mean is None
     if training:
         mean, var = np.zeros(channels), np.zeros(channels)
-        if is_last:
+        if is_last and values.size:
             _moments_of_columns(values, mean, var)
     else:
         mean, var = _vector(mean, 0.0, channels), _vector(var, 1.0, channels)
@@ -216,36 +218,38 @@ def _numpy(v):
 
 # --- jobs for threads ------------------------------------------------------------------------------------------------
 
-JOB = np.dtype(
-    [(name, "i8") for name in ("taken", "address", "parts", "length", "examples", "channels", "positions")]
-    + [(name, "f8") for name in ("eps", "least")]
-    + [(name, "i8") for name in ("training", "relu", "has_more")]
-    # addresses, of arrays in the dtype of the input
-    + [
-        (name, "i8")
-        for name in ("x", "dy", "y", "more", "passed", "center", "slant", "height", "scale", "slope", "shift")
-    ]
-    # and in float64
-    + [
-        (name, "i8")
-        for name in ("mean", "var", "gamma", "beta", "dgamma", "dbeta", "counts", "means", "squares", "sums")
-    ]
-)
+_FIELDS = [(name, "i8") for name in ("taken", "address", "parts", "length", "examples", "channels", "positions")]
+_FIELDS += [(name, "f8") for name in ("eps", "least")]
+_FIELDS += [(name, "i8") for name in ("training", "relu", "has_more")]
+# addresses: of arrays in the dtype of the input, and of arrays in float64
+_FIELDS += [(name, "i8") for name in "x dy y more passed center slant height scale slope shift".split()]
+_FIELDS += [(name, "i8") for name in "mean var gamma beta dgamma dbeta counts means squares sums".split()]
+
+
+class _Job(ctypes.Structure):
+    """What all threads read."""
+
+    _fields_ = [(name, ctypes.c_double if kind == "f8" else ctypes.c_int64) for name, kind in _FIELDS]
 
 
 def _run(name, values, is_last, parts=None, **job):
     """Let threads do a job by the entry of this name, in parts of the channels, or of the rows if `is_last`."""
-    length = values.shape[0] if is_last else values.shape[1]
+    examples, channels = values.shape[:2]
+    length = examples if is_last else channels
     count = max(1, min(torch.get_num_threads(), length, values.size // GRAIN))
-    record = np.zeros((), JOB)
-    record["address"] = record.ctypes.data
-    shape = (values.shape[0], values.shape[1], 1) if is_last else values.shape
-    record["examples"], record["channels"], record["positions"] = shape
-    record["length"], record["parts"] = length, parts or min(length, count if is_last else count * PARTS)
-    record["more"] = record["passed"] = values.ctypes.data  # something that can be pointed at
-    for key, value in job.items():
-        record[key] = value.ctypes.data if isinstance(value, np.ndarray) else value
-    threads.run(_entry(name, values.dtype.type), record, count)
+    job = {key: value.ctypes.data if isinstance(value, np.ndarray) else value for key, value in job.items()}
+    for key in ("more", "passed"):
+        job.setdefault(key, job["x"])  # something that can be pointed at
+    record = _Job(
+        parts=parts or min(length, count if is_last else count * PARTS),
+        length=length,
+        examples=examples,
+        channels=channels,
+        positions=1 if is_last else values.shape[2],
+        **job,
+    )
+    record.address = ctypes.addressof(record)
+    threads.run(*_entry(name, values.dtype.type), record.address, count)
 
 
 _is_announced = False
@@ -253,13 +257,15 @@ _is_announced = False
 
 @functools.cache
 def _entry(name, dtype):
-    """The C function that does a job's parts until none is left, compiled for a dtype."""
+    """The C function that does a job's parts until none is left, compiled for a dtype; and its address."""
     global _is_announced
     make = globals()[f"_do_{name}"]
     if not _is_announced and not any(Path(_line.stats.cache_path).glob(f"*{name}-*.nbi")):
         _is_announced = True
         _log.warning("compiling loops for batch normalization: some seconds, once on this machine")
-    return numba.cfunc(numba.void(numba.types.CPointer(numba.from_dtype(JOB))), cache=True)(make(dtype))
+    job = numba.types.CPointer(numba.from_dtype(np.dtype(_FIELDS)))
+    compiled = numba.cfunc(numba.void(job), cache=True)(make(dtype))
+    return compiled.ctypes, compiled.address
 
 
 @numba.njit
@@ -289,6 +295,41 @@ def _channels_at(address, job, kind):
 # --- channels outside: (N, C, S) -------------------------------------------------------------------------------------
 
 
+# The innermost loops are functions of rows: so the compiler sees that no index is negative, and uses vectors.
+
+
+@_compiled
+def _sum_of_row(row):
+    total = row.dtype.type(0)
+    for s in range(row.size):
+        total += row[s]
+    return total
+
+
+@_compiled
+def _moments_of_row(row, center):
+    first, second = row.dtype.type(0), row.dtype.type(0)
+    for s in range(row.size):
+        d = row[s] - center
+        first += d
+        second += d * d
+    return first, second
+
+
+@_compiled
+def _scale_row(row, center, scale, shift, least, out):
+    for s in range(row.size):
+        v = (row[s] - center) * scale + shift
+        out[s] = least if v < least else v
+
+
+@_compiled
+def _scale_and_add_row(row, added, center, scale, shift, least, out):
+    for s in range(row.size):
+        v = (row[s] - center) * scale + shift + added[s]
+        out[s] = least if v < least else v
+
+
 @_compiled
 def _moments_of_channel(x, c):
     """Mean and biased variance of x[:, c], in float64."""
@@ -304,17 +345,13 @@ def _moments_of_channel(x, c):
             size = (n1 - n0) * (s1 - s0)
             total = zero
             for n in range(n0, n1):
-                row = x[n, c, s0:s1]
-                for s in range(row.size):
-                    total += row[s]
+                total += _sum_of_row(x[n, c, s0:s1])
             center = x.dtype.type(total / size)
             first, second = zero, zero
             for n in range(n0, n1):
-                row = x[n, c, s0:s1]
-                for s in range(row.size):
-                    d = row[s] - center
-                    first += d
-                    second += d * d
+                a, b = _moments_of_row(x[n, c, s0:s1], center)
+                first += a
+                second += b
             rest = float(first) / size
             delta = float(center) + rest - mean
             share = size / (count + size)
@@ -338,15 +375,10 @@ def _scale_channel(x, c, line, more, has_more, least, y):
     center, scale, shift = line
     least = x.dtype.type(least)
     for n in range(x.shape[0] - 1, -1, -1):
-        row, added, out = x[n, c], more[n, c], y[n, c]
         if has_more:
-            for s in range(row.size):
-                v = (row[s] - center) * scale + shift + added[s]
-                out[s] = least if v < least else v
+            _scale_and_add_row(x[n, c], more[n, c], center, scale, shift, least, y[n, c])
         else:
-            for s in range(row.size):
-                v = (row[s] - center) * scale + shift
-                out[s] = least if v < least else v
+            _scale_row(x[n, c], center, scale, shift, least, y[n, c])
 
 
 def _do_forward_first(kind):
@@ -488,65 +520,119 @@ def _do_backward_first(kind):
 def _moments_of_columns(x, mean, var):
     """Put the mean and the biased variance of every column into `mean` and `var`."""
     rows, channels = x.shape
-    if not rows:
-        return
     parts = max(1, min(torch.get_num_threads(), rows))
     counts, means, squares = np.zeros(parts), np.zeros((parts, channels)), np.zeros((parts, channels))
     _run("moments_last", x, True, parts, x=x, counts=counts, means=means, squares=squares)
-    weights = counts[:, None] / rows
-    mean[:] = (weights * means).sum(axis=0)
-    var[:] = (squares.sum(axis=0) + (counts[:, None] * (means - mean) ** 2).sum(axis=0)) / rows
+    _combine(counts, means, squares, mean, var)
+
+
+@_compiled
+def _combine(counts, means, squares, mean, var):
+    """Moments of all rows by those of parts of them (Chan, Golub & LeVeque, 1983, equations 2.1)."""
+    parts, channels = means.shape
+    for c in range(channels):
+        count, first, square = 0.0, 0.0, 0.0
+        for part in range(parts):
+            if counts[part] > 0:
+                delta = means[part, c] - first
+                share = counts[part] / (count + counts[part])
+                square += squares[part, c] + delta * delta * (count * share)
+                first += delta * share
+                count += counts[part]
+        mean[c], var[c] = first, square / count
+
+
+@_compiled
+def _together(channels):
+    """How many rows are taken as one long row: short loops cost more than what they do."""
+    return max(1, LONG // channels)
+
+
+@_compiled
+def _add_long(total, v_0, v_1, v_2, v_3):
+    for c in range(total.size):
+        total[c] += (v_0[c] + v_1[c]) + (v_2[c] + v_3[c])
+
+
+@_compiled
+def _add_one_long(total, v):
+    for c in range(v.size):
+        total[c] += v[c]
+
+
+@_compiled
+def _add_moments_long(first, second, center, v_0, v_1, v_2, v_3):
+    for c in range(first.size):
+        d_0, d_1, d_2, d_3 = v_0[c] - center[c], v_1[c] - center[c], v_2[c] - center[c], v_3[c] - center[c]
+        first[c] += (d_0 + d_1) + (d_2 + d_3)
+        second[c] += (d_0 * d_0 + d_1 * d_1) + (d_2 * d_2 + d_3 * d_3)
+
+
+@_compiled
+def _add_one_moments_long(first, second, center, v):
+    for c in range(v.size):
+        d = v[c] - center[c]
+        first[c] += d
+        second[c] += d * d
+
+
+@_compiled
+def _folded(long, channels, out):
+    """Add up what belongs to each channel in a long row, in float64."""
+    out[:] = 0.0
+    for k in range(long.size // channels):
+        _add_one_long(out, long[k * channels : (k + 1) * channels])
 
 
 @_compiled
 def _moments_of_rows(x, counts, means, squares, first, last, part):
     channels = x.shape[1]
-    zero = x.dtype.type(0)
+    flat, zero = x.reshape(-1), x.dtype.type(0)
     mean, square, count = means[part], squares[part], 0.0
-    total, center = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
-    sums, sums_of_squares = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
-    height = max(4, min(ROWS, TILE // max(1, channels)))
+    long = _together(channels) * channels
+    total, center = np.empty(long, x.dtype), np.empty(long, x.dtype)
+    sums, sums_of_squares = np.empty(long, x.dtype), np.empty(long, x.dtype)
+    folded, folded_squares = np.empty(channels), np.empty(channels)
+    height = max(4, TILE // long) * _together(channels)
     for r0 in range(first, last, height):
         r1 = min(r0 + height, last)
         size = r1 - r0
+        start, stop = r0 * channels, r1 * channels
+        total[:] = zero
+        sums[:] = zero
+        sums_of_squares[:] = zero
+        at = start
+        while at + 4 * long <= stop:
+            _add_long(
+                total, flat[at : at + long], flat[at + long : at + 2 * long], flat[at + 2 * long : at + 3 * long],
+                flat[at + 3 * long : at + 4 * long],
+            )  # fmt: skip
+            at += 4 * long
+        while at < stop:
+            _add_one_long(total, flat[at : min(at + long, stop)])
+            at += long
+        _folded(total, channels, folded)
         for c in range(channels):
-            total[c] = zero
-            sums[c] = zero
-            sums_of_squares[c] = zero
-        r = r0
-        while r + 4 <= r1:
-            r_0, r_1, r_2, r_3 = x[r], x[r + 1], x[r + 2], x[r + 3]
-            for c in range(channels):
-                total[c] += (r_0[c] + r_1[c]) + (r_2[c] + r_3[c])
-            r += 4
-        while r < r1:
-            r_0 = x[r]
-            for c in range(channels):
-                total[c] += r_0[c]
-            r += 1
-        inverse = x.dtype.type(1 / size)
-        for c in range(channels):
-            center[c] = total[c] * inverse
-        r = r0
-        while r + 4 <= r1:
-            r_0, r_1, r_2, r_3 = x[r], x[r + 1], x[r + 2], x[r + 3]
-            for c in range(channels):
-                d_0, d_1, d_2, d_3 = r_0[c] - center[c], r_1[c] - center[c], r_2[c] - center[c], r_3[c] - center[c]
-                sums[c] += (d_0 + d_1) + (d_2 + d_3)
-                sums_of_squares[c] += (d_0 * d_0 + d_1 * d_1) + (d_2 * d_2 + d_3 * d_3)
-            r += 4
-        while r < r1:
-            r_0 = x[r]
-            for c in range(channels):
-                d_0 = r_0[c] - center[c]
-                sums[c] += d_0
-                sums_of_squares[c] += d_0 * d_0
-            r += 1
+            center[c] = folded[c] / size
+        for k in range(channels, long, channels):
+            center[k : k + channels] = center[:channels]
+        at = start
+        while at + 4 * long <= stop:
+            _add_moments_long(
+                sums, sums_of_squares, center, flat[at : at + long], flat[at + long : at + 2 * long],
+                flat[at + 2 * long : at + 3 * long], flat[at + 3 * long : at + 4 * long],
+            )  # fmt: skip
+            at += 4 * long
+        while at < stop:
+            _add_one_moments_long(sums, sums_of_squares, center, flat[at : min(at + long, stop)])
+            at += long
+        _folded(sums, channels, folded)
+        _folded(sums_of_squares, channels, folded_squares)
         share = size / (count + size)
         for c in range(channels):
-            rest = float(sums[c]) / size
+            rest = folded[c] / size
             delta = float(center[c]) + rest - mean[c]
-            square[c] += float(sums_of_squares[c]) - float(sums[c]) * rest + delta * delta * (count * share)
+            square[c] += folded_squares[c] - folded[c] * rest + delta * delta * (count * share)
             mean[c] += delta * share
         count += size
     counts[part] = count
@@ -570,22 +656,41 @@ def _do_moments_last(kind):
 
 
 @_compiled
+def _scale_channels(row, center, scale, shift, least, out):
+    for c in range(row.size):
+        v = (row[c] - center[c]) * scale[c] + shift[c]
+        out[c] = least if v < least else v
+
+
+@_compiled
+def _scale_and_add_channels(row, added, center, scale, shift, least, out):
+    for c in range(row.size):
+        v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
+        out[c] = least if v < least else v
+
+
+@_compiled
 def _scale_rows(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last):
     channels, kind = x.shape[1], x.dtype.type
-    center, scale, shift = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
+    flat, added, out = x.reshape(-1), more.reshape(-1), y.reshape(-1)
+    long = _together(channels) * channels
+    center, scale, shift = np.empty(long, x.dtype), np.empty(long, x.dtype), np.empty(long, x.dtype)
     for c in range(channels):
         center[c], scale[c], shift[c] = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
+    for k in range(channels, long, channels):
+        center[k : k + channels] = center[:channels]
+        scale[k : k + channels] = scale[:channels]
+        shift[k : k + channels] = shift[:channels]
     least = kind(least)
-    for r in range(last - 1, first - 1, -1):
-        row, added, out = x[r], more[r], y[r]
+    start = first * channels
+    for back in range((last * channels - start + long - 1) // long):  # the last ones first
+        stop = last * channels - back * long
+        at = max(start, stop - long)
+
         if has_more:
-            for c in range(channels):
-                v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
-                out[c] = least if v < least else v
+            _scale_and_add_channels(flat[at:stop], added[at:stop], center, scale, shift, least, out[at:stop])
         else:
-            for c in range(channels):
-                v = (row[c] - center[c]) * scale[c] + shift[c]
-                out[c] = least if v < least else v
+            _scale_channels(flat[at:stop], center, scale, shift, least, out[at:stop])
 
 
 def _do_scale_last(kind):
@@ -604,23 +709,41 @@ def _do_scale_last(kind):
 
 def _backward_last(x, dy, y, mean, var, gamma, beta, dgamma, dbeta, eps, training, relu, **mask):
     rows, channels = x.shape
-    center = mean.astype(x.dtype)
-    slant = gamma / np.sqrt(var + eps)
-    height = beta - (mean - center) * slant
     parts = max(1, min(torch.get_num_threads(), rows))
     sums = np.zeros((parts, 3, channels))
-    mask |= {"center": center, "slant": slant.astype(x.dtype), "height": height.astype(x.dtype), "relu": relu}
+    center, slant, height, scale, slope, shift = np.empty((6, channels), x.dtype)
+    _lines(mean, var, gamma, beta, eps, center, slant, height)
+    mask |= {"center": center, "slant": slant, "height": height, "relu": relu}
     _run("sums_last", x, True, parts, x=x, dy=dy, sums=sums, **mask)
-    above, along, away = sums.sum(axis=0)
-    inv_std = 1 / np.sqrt(var + eps)
-    rest = away / rows if training else mean - center
-    dbeta[:] = above
-    dgamma[:] = (along - rest * above) * inv_std
-    k = gamma * inv_std
-    u = -k * inv_std * dgamma / rows if training else np.zeros(channels)
-    v = -k * above / rows - u * rest if training else np.zeros(channels)
-    factors = {name: f.astype(x.dtype) for name, f in (("scale", k), ("slope", u), ("shift", v))}
+    _slopes(sums, rows, mean, var, gamma, eps, training, dgamma, dbeta, scale, slope, shift)
+    factors = {"scale": scale, "slope": slope, "shift": shift}
     _run("gradient_last", x, True, parts, x=x, dy=dy, y=y, training=training, **factors, **mask)
+
+
+@_compiled
+def _lines(mean, var, gamma, beta, eps, center, slant, height):
+    for c in range(mean.size):
+        center[c], slant[c], height[c] = _line(mean[c], var[c], gamma[c], beta[c], eps, center.dtype.type)
+
+
+@_compiled
+def _slopes(sums, m, mean, var, gamma, eps, training, dgamma, dbeta, scale, slope, shift):
+    """Gradients of gamma and beta, and the factors of dx = scale * dy + slope * (x - center) + shift."""
+    kind = scale.dtype.type
+    for c in range(mean.size):
+        above, along, away = 0.0, 0.0, 0.0
+        for part in range(sums.shape[0]):
+            above += sums[part, 0, c]
+            along += sums[part, 1, c]
+            away += sums[part, 2, c]
+        inv_std = 1 / math.sqrt(var[c] + eps)
+        # What the mean lost when it was rounded to the dtype: of this batch it is known, of running statistics given.
+        rest = away / m if training else mean[c] - float(kind(mean[c]))
+        dbeta[c] = above
+        dgamma[c] = (along - rest * above) * inv_std
+        k = gamma[c] * inv_std
+        u = -k * inv_std * dgamma[c] / m if training else 0.0
+        scale[c], slope[c], shift[c] = k, u, -k * above / m - u * rest if training else 0.0
 
 
 @_compiled
@@ -657,31 +780,46 @@ def _add_rows(row_0, row_1, above_0, above_1, center, a, b, d):
 @_compiled
 def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part):
     channels = x.shape[1]
-    zero = x.dtype.type(0)
-    a, b, d = np.empty(channels, x.dtype), np.empty(channels, x.dtype), np.empty(channels, x.dtype)
-    some = np.empty(channels, x.dtype)
-    for r0 in range(first, last, ROWS):
-        r1 = min(r0 + ROWS, last)
-        for c in range(channels):
-            a[c] = zero
-            b[c] = zero
-            d[c] = zero
-        if relu:
-            for r in range(r0, r1):
-                kept = passed[r] if has_more else some
-                _let_through_row(x[r], dy[r], more[r], has_more, center, slant, height, kept)
-                _add_row(x[r], kept, center, a, b, d)
-        else:
-            r = r0
-            while r + 2 <= r1:
-                _add_rows(x[r], x[r + 1], dy[r], dy[r + 1], center, a, b, d)
-                r += 2
-            if r < r1:
-                _add_row(x[r], dy[r], center, a, b, d)
-        for c in range(channels):
-            sums[part, 0, c] += a[c]
-            sums[part, 1, c] += b[c]
-            sums[part, 2, c] += d[c]
+    flat, above, added, let = x.reshape(-1), dy.reshape(-1), more.reshape(-1), passed.reshape(-1)
+    together = _together(channels)
+    long = together * channels
+    a, b, d = np.empty(long, x.dtype), np.empty(long, x.dtype), np.empty(long, x.dtype)
+    some, folded = np.empty(long, x.dtype), np.empty(channels)
+    center, slant, height = _repeated(center, together), _repeated(slant, together), _repeated(height, together)
+    tall = ROWS * together
+    for r0 in range(first, last, tall):
+        start, stop = r0 * channels, min(r0 + tall, last) * channels
+        a[:] = 0
+        b[:] = 0
+        d[:] = 0
+        at = start
+        while not relu and at + 2 * long <= stop:
+            middle, end = at + long, at + 2 * long
+            _add_rows(flat[at:middle], flat[middle:end], above[at:middle], above[middle:end], center, a, b, d)
+            at = end
+        while at < stop:
+            end = min(at + long, stop)
+            if relu:
+                kept = let[at:end] if has_more else some[: end - at]
+                _let_through_row(flat[at:end], above[at:end], added[at:end], has_more, center, slant, height, kept)
+                _add_row(flat[at:end], kept, center, a, b, d)
+            else:
+                _add_row(flat[at:end], above[at:end], center, a, b, d)
+            at = end
+        _folded(a, channels, folded)
+        sums[part, 0] += folded
+        _folded(b, channels, folded)
+        sums[part, 1] += folded
+        _folded(d, channels, folded)
+        sums[part, 2] += folded
+
+
+@_compiled
+def _repeated(v, times):
+    out = np.empty(v.size * times, v.dtype)
+    for k in range(times):
+        out[k * v.size : (k + 1) * v.size] = v
+    return out
 
 
 def _do_sums_last(kind):
@@ -717,15 +855,25 @@ def _gradient_of_channels(row, from_above, center, scale, slope, shift, training
 def _gradient_of_rows(
     x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, first, last
 ):
-    some = np.empty(x.shape[1], x.dtype)
-    for r in range(last - 1, first - 1, -1):
+    channels = x.shape[1]
+    flat, above, let, out = x.reshape(-1), dy.reshape(-1), passed.reshape(-1), dx.reshape(-1)
+    together = _together(channels)
+    long = together * channels
+    center, slant, height = _repeated(center, together), _repeated(slant, together), _repeated(height, together)
+    scale, slope, shift = _repeated(scale, together), _repeated(slope, together), _repeated(shift, together)
+    some = np.empty(long, x.dtype)
+    start = first * channels
+    for back in range((last * channels - start + long - 1) // long):
+        stop = last * channels - back * long
+        at = max(start, stop - long)
         if not relu:
-            _gradient_of_channels(x[r], dy[r], center, scale, slope, shift, training, dx[r])
+            _gradient_of_channels(flat[at:stop], above[at:stop], center, scale, slope, shift, training, out[at:stop])
         elif has_more:
-            _gradient_of_channels(x[r], passed[r], center, scale, slope, shift, training, dx[r])
+            _gradient_of_channels(flat[at:stop], let[at:stop], center, scale, slope, shift, training, out[at:stop])
         else:
-            _let_through_row(x[r], dy[r], x[r], False, center, slant, height, some)
-            _gradient_of_channels(x[r], some, center, scale, slope, shift, training, dx[r])
+            kept = some[: stop - at]
+            _let_through_row(flat[at:stop], above[at:stop], kept, False, center, slant, height, kept)
+            _gradient_of_channels(flat[at:stop], kept, center, scale, slope, shift, training, out[at:stop])
 
 
 def _do_gradient_last(kind):

@@ -62,26 +62,28 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def run(entry, job, threads):
+def run(function, address, job, threads):
     """Call a compiled function in several threads at once, and wait for all of them.
 
     Parameters
     ----------
-    entry : numba.core.ccallback.CFunc
-        Takes a pointer to the job. It finds out by `take` what is left to do.
-    job : numpy.ndarray
-        Whatever `entry` reads.
+    function : ctypes function
+        Takes the address of the job. It finds out by `take` what is left to do.
+    address : int
+        Where the function's code is.
+    job : int
+        The address of whatever it reads.
     threads : int
     """
     global _pool
     if threads == 1:
-        entry.ctypes(job.ctypes.data)
+        function(job)
     elif _gomp_parallel is not None:
-        _gomp_parallel(entry.address, job.ctypes.data, threads, 0)
+        _gomp_parallel(address, job, threads, 0)
     else:
         if _pool is None or _pool._max_workers < threads - 1:
             _pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="bnlab")
-        others = [_pool.submit(entry.ctypes, job.ctypes.data) for _ in range(threads - 1)]
-        entry.ctypes(job.ctypes.data)
+        others = [_pool.submit(function, job) for _ in range(threads - 1)]
+        function(job)
         for each in others:
             each.result()
