@@ -165,17 +165,29 @@ def plot_ratios(timings: list[Timing]):
             groups[operation, layout][name] += [(timing.case.bytes / 2**20, ratio) for timing, ratio in pairs]
     rows = math.ceil(len(groups) / 2) or 1
     figure, axes = plt.subplots(rows, 2, figsize=(7, 2.6 * rows), sharex=True, sharey=True, squeeze=False)
-    for ax, ((operation, layout), its) in zip(axes.ravel(), sorted(groups.items()), strict=False):
+    panels = sorted(groups.items(), key=lambda item: (item[0][0] != "forward", item[0]))
+    for ax, ((operation, layout), its) in zip(axes.ravel(), panels, strict=False):
         for place, (name, points) in enumerate(sorted(its.items())):
             ax.plot(*zip(*sorted(points), strict=True), "os^Dv"[place % 5], color=f"C{place}", label=name, alpha=0.8)
         ax.axhline(1, color="black", lw=1)
         ax.set(title=f"{operation}, {layout}", xscale="log", yscale="log")
+        _label_plainly(ax)
     for ax in axes[-1]:
         ax.set_xlabel("input in MiB")
     for ax in axes[:, 0]:
         ax.set_ylabel("times as fast as torch")
-    axes[0, 0].legend(fontsize="small")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize="small")
     return figure
+
+
+def _label_plainly(ax) -> None:
+    """Let logarithmic axes say 0.5, 1, 2 rather than powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def plot_roofline(timings: list[Timing]):
@@ -194,8 +206,12 @@ def plot_roofline(timings: list[Timing]):
         ax.plot(timing.case.bytes / 2**20, reached, "os^Dv"[place % 5], color=f"C{place}", alpha=0.7)
     for name, place in places.items():
         ax.plot([], [], "os^Dv"[place % 5], color=f"C{place}", label=name)
-    line = sorted((case.bytes / 2**20, 2 * case.bytes / copy.milliseconds / 1e6) for case, copy in copies.items())
-    ax.plot(*zip(*line, strict=True), "-", color="black", lw=1, label="a copy")
-    ax.set(xscale="log", yscale="log", xlabel="input in MiB", ylabel="GB per second, of the bytes that must move")
-    ax.legend(fontsize="small")
+    rates: dict[float, list[float]] = defaultdict(list)
+    for case, copy in copies.items():
+        rates[case.bytes / 2**20].append(2 * case.bytes / copy.milliseconds / 1e6)
+    line = [(size, statistics.median(its)) for size, its in sorted(rates.items())]
+    ax.plot(*zip(*line, strict=True), "-", color="black", lw=1, label="a copy (median)")
+    ax.set(xscale="log", yscale="log", xlabel="input in MiB", ylabel="GB per second that must move")
+    _label_plainly(ax)
+    figure.legend(loc="outside upper center", ncols=4, fontsize="small")
     return figure
