@@ -21,6 +21,7 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from string import ascii_uppercase
+from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
@@ -107,14 +108,14 @@ def mistakes(asks, answers, strays, several):
         yield answer.start, "a quiz has a second right answer: write ':several:' at its top, or '- [ ]' here"
     for answer in answers:
         if answer.mark not in {"x", " "}:
-            yield answer.start, f"an answer of a quiz is marked '[{answer.mark}]': write '[x]' if it is right, else '[ ]'"
+            yield answer.start, f"an answer of a quiz is marked '[{answer.mark}]': right is '[x]', wrong is '[ ]'"
         if not "".join(answer.choice).strip():
             yield answer.start, "an answer of a quiz is empty: write it behind its mark"
         elif not "".join(answer.why).strip():
             yield (
                 answer.start,
-                f"an answer of a quiz has no explanation: after {answer.choice[0]!r} leave a blank line, then say why it "
-                "is right or wrong, indented by two spaces",
+                f"an answer of a quiz has no explanation: after {answer.choice[0]!r} leave a blank line, then say why, "
+                "indented by two spaces",
             )
     for number in strays:
         yield number, "this line belongs to no answer of the quiz: indent it by two spaces"
@@ -124,7 +125,7 @@ class Quiz(SphinxDirective):
     """One question; its docstring is the module's."""
 
     has_content = True
-    option_spec = {"several": directives.flag}
+    option_spec: ClassVar = {"several": directives.flag}
 
     def run(self):
         lines = [line.rstrip() for line in self.content]

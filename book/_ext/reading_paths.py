@@ -46,7 +46,8 @@ class ReadingPath(SphinxDirective):
             link.source, link.line = self.get_source_info()[0], self.lineno + self.content_offset + number + 1
             time = PathTime(pages=[page], classes=["bn-minutes"])
             time.source, time.line = link.source, link.line
-            path += nodes.list_item("", nodes.paragraph("", "", link, nodes.Text(" "), time), classes=[kind(self.env, page)])
+            item = nodes.paragraph("", "", link, nodes.Text(" "), time)
+            path += nodes.list_item("", item, classes=[kind(self.env, page)])
             pages.append(page)
         total = PathTime(pages=pages)
         return [nodes.paragraph("", "", total, nodes.Text(" in all."), classes=["bn-path-time"]), path]
@@ -87,7 +88,7 @@ def add_tick(app, pagename, templatename, context, doctree):
     app.add_css_file("progress.css")
     app.add_js_file("kept.js", loading_method="defer", priority=600)
     app.add_js_file("marks.js", loading_method="defer", priority=700)
-    if doctree and next(doctree.findall(lambda node: "bn-path" in getattr(node, "attributes", {}).get("classes", ())), None):
+    if doctree and any("bn-path" in found["classes"] for found in doctree.findall(nodes.enumerated_list)):
         app.add_js_file("progress.js", loading_method="defer", priority=700)
     if doctree and "minutes" in app.env.metadata[pagename]:
         label = TICK[kind(app.env, pagename)]
