@@ -86,24 +86,24 @@ def split(lines):
             asks.append(line)
         elif not line.strip() or line.startswith(INDENT):
             answers[-1].lines.append(line.removeprefix(INDENT).rstrip())
-        elif "" not in answers[-1].lines:
-            answers[-1].lines.append(line)  # Markdown, too, takes it for the same paragraph
         else:
-            strays.append(number)
+            if "" in answers[-1].lines:  # else it goes on with the answer's first paragraph, as anywhere in Markdown
+                strays.append(number)
+            answers[-1].lines.append(line)
     return asks, answers, strays
 
 
 def mistakes(asks, answers, strays, several):
-    """Yield (line in the directive, what is wrong and what to do) for everything that is wrong with a question."""
+    """Yield (line of the content, what is wrong and what to do); the line is None for the question as a whole."""
     if not "".join(asks).strip():
-        yield 0, "a quiz has no question: its first paragraph asks, the answers follow"
+        yield None, "a quiz has no question: its first paragraph asks, the answers follow"
     if len(answers) < 2:
-        yield 0, f"a quiz has {len(answers)} answer(s): write two or more, as '- [ ] wrong' and '- [x] right'"
+        yield None, f"a quiz has {len(answers)} answer(s): write two or more, as '- [ ] wrong' and '- [x] right'"
     if len(answers) > len(ascii_uppercase):
-        yield 0, f"a quiz has {len(answers)} answers: there are {len(ascii_uppercase)} letters for them"
+        yield None, f"a quiz has {len(answers)} answers: there are {len(ascii_uppercase)} letters for them"
     right = [answer for answer in answers if answer.right]
     if answers and not right:
-        yield 0, "a quiz has no right answer: mark it as '- [x]'"
+        yield None, "a quiz has no right answer: mark it as '- [x]'"
     for answer in right[1:] if not several else ():
         yield answer.start, "a quiz has a second right answer: write ':several:' at its top, or '- [ ]' here"
     for answer in answers:
@@ -133,7 +133,8 @@ class Quiz(SphinxDirective):
         several = "several" in self.options
         found = list(mistakes(asks, answers, strays, several))
         for number, what in found:
-            logging.getLogger(__name__).error(what, location=(self.env.docname, self.line(number)))
+            line = self.lineno if number is None else self.lineno + self.content_offset + number + 1
+            logging.getLogger(__name__).error(what, location=(self.env.docname, line))
         if found:
             return []
 
@@ -175,10 +176,6 @@ class Quiz(SphinxDirective):
         parent = nodes.Element()
         self.state.nested_parse(StringList(lines, self.get_source_info()[0]), self.content_offset + number, parent)
         return parent.children
-
-    def line(self, number):
-        """Return the line in the file of line `number` of the directive."""
-        return self.lineno + self.content_offset + number + 1
 
 
 def label(text):

@@ -51,7 +51,7 @@
     });
 
     const result = make("div", { className: "bn-quiz-result" });
-    const verdict = make("p", { hidden: !several });
+    const verdict = make("p", {}); // of several answers together
     const others = make("details", { className: "bn-quiz-others", hidden: true }, make("summary", {}, "The other answers, explained"));
     others.append(...answers.map(({ why }) => why));
     const form = make("form", {}, fieldset, make("button", { className: "bn-button" }, "Check"), result, others);

@@ -124,9 +124,10 @@ def test_a_page_that_is_not_there_or_has_no_time_is_named_with_its_line(tmp_path
     index = "# Book\n\n```{toctree}\nprogress\none\nabout\n```\n"
     _, warnings = small_book.build(tmp_path, {**PAGES, "index": index, "progress": path, "two": "", "ps1_set": ""})
     found = re.findall(r"/progress\.md:(\d+): WARNING: (.*)", warnings)
-    assert ("5", "unknown document: '/nowhere' [ref.doc]") in found
-    assert any(line == "6" and "the page about states no time" in message for line, message in found)
-    assert len(found) == 2
+    assert [(line, message.partition(":")[0]) for line, message in found] == [
+        ("5", "unknown document"),
+        ("6", "the page about states no time"),
+    ]
 
 
 def test_only_chapters_and_problem_sets_have_a_box_to_tick(site):
@@ -264,8 +265,8 @@ def test_the_page_shows_all_that_is_kept_and_what_is_next(tab, address):
         "Problem sets done": "0 of 1",
     }
     assert items(tab, 0) == [
-        "Chapter one 35 min · ✓ read, quiz: 1 of 1",
-        "Chapter set 1 h 20 min · 2 exercises: 15.5 of 22 points",
+        "Chapter one 35 min ✓ read, quiz: 1 of 1",
+        "Chapter set 1 h 20 min 2 exercises: 15.5 of 22 points",
     ]
     hour, term = tab.locator(".bn-path-next").all()
     assert "1 of 2 done, 1 h 20 min left. Next: Chapter set" in hour.inner_text()
