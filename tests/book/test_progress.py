@@ -209,6 +209,7 @@ def kept(tab):
 
 def summary(tab):
     """Return the table at the top of the page."""
+    tab.locator(".bn-summary").wait_for()
     what, text = tab.locator(".bn-summary dt"), tab.locator(".bn-summary dd")
     return dict(zip(what.all_inner_texts(), text.all_inner_texts(), strict=True))
 

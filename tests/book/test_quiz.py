@@ -151,7 +151,7 @@ def test_other_formats_have_the_whole_quiz(tmp_path, builder):
     folder, warnings = small_book.build(tmp_path, PAGES, builder)
     assert not warnings
     text = " ".join(" ".join(path.read_text(encoding="utf-8").split()) for path in folder.glob("*.t*x*"))
-    for phrase in ("1. Which of them says", "C. A fish", "It says nothing.", "Choose all that apply.", "It has, too."):
+    for phrase in ("Which of them says", "A fish", "It says nothing.", "Choose all that apply.", "It has, too."):
         assert phrase in text
 
 
@@ -300,7 +300,7 @@ def test_the_score_is_there_after_a_reload_and_can_be_forgotten(tab, address):
     assert score(tab).startswith("Your first answer")
     assert result(tab, 1) == result(tab, 2) == ""
     assert not question(tab, 1).get_by_label("A dog").is_checked()
-    assert tab.evaluate("localStorage.length") == 0
+    assert tab.evaluate("localStorage.getItem('bn-course/v1/quiz/animals')") is None
 
 
 @pytest.mark.browser
