@@ -13,6 +13,10 @@ cores, one after the other, by
 
 in turns, in four rounds; the figures are medians over the rounds.
 
+Overhead is a small difference of large numbers, on machines whose speed changes from minute to minute. So its two sides
+are measured close to each other, a few submissions at a time: one process and "alone" in three turns a round, and
+"alone" with pictures before nbgrader and after it. Its figure is the difference of the medians over all of them.
+
 Both draw the same inputs (one seed, as many cases), and the scores must agree. "Alone" is what the cells and the checks
 of one submission take once everything is imported, without anybody around: overhead is what a grader adds to that.
 nbgrader draws every figure; so does "alone" for it. bnlab shows the pictures that were handed in.
@@ -47,6 +51,7 @@ SEED, CASES = 20150211, 5
 STOCK = 'c = get_config()\nc.CourseDirectory.course_id = "stock"\n'
 BNLAB = ("bnlab", "grade", "--regrade")
 ROUNDS = 4
+TURNS = 3  # of a round, for the overhead
 ENVIRONMENT = {"BNLAB_SEED": str(SEED), "BNLAB_CASES": str(CASES), "OMP_NUM_THREADS": "1"}
 console = Console(stderr=True)
 
@@ -54,7 +59,7 @@ console = Console(stderr=True)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--submissions", type=int, default=100, help="of each problem set (default: 100)")
-    parser.add_argument("--alone", type=int, default=8, help="a third of the submissions for the overhead (default: 8)")
+    parser.add_argument("--alone", type=int, default=8, help="submissions of one turn for the overhead (default: 8)")
     parser.add_argument("--sets", nargs="+", default=SETS, help=f"(default: {' '.join(SETS)})")
     parser.add_argument("--output", type=Path, help="a JSON file for the figures; what it has stays")
     options = parser.parse_args()
@@ -87,41 +92,46 @@ def measure(source: Source, room: Path, count: int, alone: int) -> dict:
     notebooks = dict(enumerate(submissions(source, count)))
     ours = (ROOT / "exercises/nbgrader_config.py").read_text()
     everybody = prepare(source, room / "bnlab", ours, notebooks)
-    few = prepare(source, room / "few", ours, dict(list(notebooks.items())[: 3 * alone]))
+    few = prepare(source, room / "few", ours, dict(list(notebooks.items())[: alone + 1]))
     shares = [{n: notebooks[n] for n in list(notebooks)[start::ROUNDS]} for start in range(ROUNDS)]
     rounds, differ = [], []
     for number, share in enumerate(track(shares, source.name, console=console)):
         course = prepare(source, room / f"nbgrader-{number}", STOCK, share)
-        rounds.append(
-            {
-                "nbgrader": timed(course, "nbgrader", "autograde", source.name) / len(share),
-                "bnlab": timed(ROOT, *BNLAB, source.name, "--course", str(everybody)) / count,
-                "bnlab_one_process": one_process(source, few),
-                "alone_with_pictures": statistics.median(run_alone(source, few, True, alone)),
-                "alone_without_pictures": statistics.median(run_alone(source, few, False, 3 * alone)),
-            }
-        )
+        with_pictures = run_alone(source, few, True, alone)
+        nbgrader = timed(course, "nbgrader", "autograde", source.name) / len(share)
+        with_pictures += run_alone(source, few, True, alone)
+        bnlab = timed(ROOT, *BNLAB, source.name, "--course", str(everybody)) / count
+        in_turns: dict[str, list[float]] = {"bnlab_one_process": [], "alone_without_pictures": []}
+        for _ in range(TURNS):
+            in_turns["bnlab_one_process"] += one_process(source, few)
+            in_turns["alone_without_pictures"] += run_alone(source, few, False, alone)
+        rounds.append({"nbgrader": nbgrader, "bnlab": bnlab, "alone_with_pictures": with_pictures, **in_turns})
         differ += compare(course, everybody, source.name)
-    for one in rounds:
-        one["overhead_nbgrader"] = one["nbgrader"] - one["alone_with_pictures"]
-        one["overhead_bnlab"] = one["bnlab_one_process"] - one["alone_without_pictures"]
-        one["faster"] = one["nbgrader"] / one["bnlab"]
-        one["overhead_ratio"] = one["overhead_nbgrader"] / max(one["overhead_bnlab"], 1e-9)
+    figures = {name: statistics.median(one[name] for one in rounds) for name in ("nbgrader", "bnlab")}
+    for name in ("bnlab_one_process", "alone_with_pictures", "alone_without_pictures"):
+        figures[name] = statistics.median(itertools.chain.from_iterable(one[name] for one in rounds))
+    overhead = {
+        "overhead_nbgrader": figures["nbgrader"] - figures["alone_with_pictures"],
+        "overhead_bnlab": figures["bnlab_one_process"] - figures["alone_without_pictures"],
+    }
     return {
         "problem_set": source.name,
         "submissions": count,
         "cores": len(os.sched_getaffinity(0)),
-        **{name: statistics.median(one[name] for one in rounds) for name in rounds[0]},
+        **figures,
+        **overhead,
+        "faster": figures["nbgrader"] / figures["bnlab"],
+        "overhead_ratio": overhead["overhead_nbgrader"] / overhead["overhead_bnlab"],
         "scores_differ": differ,
         "rounds": rounds,
     }
 
 
-def one_process(source: Source, course: Path) -> float:
-    """Seconds between one submission and the next (median) in a run of `bnlab grade` with one process."""
+def one_process(source: Source, course: Path) -> list[float]:
+    """Seconds between one submission and the next in a run of `bnlab grade` with one process."""
     timed(ROOT, *BNLAB, source.name, "--course", str(course), "--jobs", "1")
     ends = sorted(path.stat().st_mtime for path in course.glob(f"autograded/*/{source.name}/record.json"))
-    return statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))
+    return [later - earlier for earlier, later in itertools.pairwise(ends)]
 
 
 def submissions(source: Source, count: int) -> list[str]:
@@ -173,7 +183,7 @@ def timed(directory: Path, *command: str) -> float:
 
 def run_alone(source: Source, course: Path, pictures: bool, count: int) -> list[float]:
     """Seconds of the cells and checks of each submission, in copies of a process that has imported everything."""
-    files = sorted(course.glob(f"submitted/*/{source.name}/*.ipynb"))[:count]
+    files = sorted(course.glob(f"submitted/*/{source.name}/*.ipynb"))[-count:]
     material = Material.of_course(course, source.name)
     settings = json.dumps([[str(file) for file in files], list(material.modules), pictures])
     # In a process of its own: this one must not import what students do.

@@ -122,7 +122,8 @@ def batch_norm(
             f"Expected more than 1 value per channel when training, got input size {input.shape}: the variance of one "
             "value is 0 and says nothing. Give a larger batch, or call .eval() to use the running statistics"
         )
-    return _BatchNorm.apply(
+    is_plain = not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
+    return (_Plain if is_plain else _BatchNorm).apply(
         input, weight, bias, running_mean, running_var, training, momentum, eps, residual, bool(relu)
     )[0]
 
@@ -143,8 +144,8 @@ class _BatchNorm(torch.autograd.Function):
         m = _values_per_channel(x)
         # Here, out of autograd's sight: no graph hangs on the running statistics, and torch.func.grad allows it.
         if running_mean is not None and m > 0:
-            running_mean.copy_((1 - momentum) * running_mean + momentum * mean)
-            running_var.copy_((1 - momentum) * running_var + momentum * (var * (m / (m - 1))))
+            _follow(running_mean, mean, momentum)
+            _follow(running_var, var * (m / (m - 1)), momentum)
         return y, mean, var
 
     @staticmethod
@@ -171,6 +172,27 @@ class _BatchNorm(torch.autograd.Function):
             dresidual = dy if ctx.has_residual else None
         dx, dgamma, dbeta = (g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[:3], strict=True))
         return dx, dgamma, dbeta, None, None, None, None, None, dresidual, None
+
+
+class _Plain(_BatchNorm):
+    """The same in the form that neither `torch.func` nor `torch.compile` takes, and that is called in half the time."""
+
+    generate_vmap_rule = False
+    setup_context = torch.autograd.Function.setup_context
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = _BatchNorm.forward(*inputs)
+        _BatchNorm.setup_context(ctx, inputs, output)
+        return output
+
+
+def _follow(running, batch, momentum):
+    """running = (1 - momentum) * running + momentum * batch, in place."""
+    if running.dtype == batch.dtype:
+        running.lerp_(batch, momentum)
+    else:  # of half precision: rounded once
+        running.copy_(torch.lerp(running.to(batch.dtype), batch, momentum))
 
 
 def _values_per_channel(x):

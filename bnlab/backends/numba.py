@@ -15,7 +15,8 @@ Golub & LeVeque, 1983, section 2). And x is centered by the mean as the dtype ca
 is left of the mean goes into the shift.
 
 The loops run in torch's threads, as many as it uses (`torch.get_num_threads`); see `bnlab.backends.threads`. All of
-them read one *job*, a record of sizes, numbers and addresses, and each takes the next part until none is left.
+them read one *job*, a record of sizes, numbers and addresses, and each takes the next part until none is left. On small
+tensors a call costs as much as the arithmetic, so each operation is one call.
 """
 
 import ctypes
@@ -29,10 +30,11 @@ import numpy as np
 import torch
 
 from bnlab.backends import threads
-from bnlab.backends.threads import pointer, take
+from bnlab.backends.threads import add, pointer
 
 BLOCK = 2048  # values whose moments are taken at once: they fit into a first-level cache, float32 sums them well
 ROWS = 256  # values that are summed in the dtype of the input, at most, before that goes into a float64 sum
+FEW = 256  # positions up to which the channels of an example are taken together
 LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
 GRAIN = 16384  # values below which a further thread costs more than it saves
@@ -62,30 +64,18 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     mean, var : torch.Tensor, shape (C,)
         In float64 for a float64 input, else in float32.
     """
-    values, is_last = _values(x)
-    channels, wide = x.shape[1], values.dtype
-    y, out = _output(x, is_last)
-    job = {
-        "x": values,
-        "y": out,
-        "gamma": _vector(gamma, 1.0, channels),
-        "beta": _vector(beta, 0.0, channels),
-        "eps": eps,
-    }
-    job["least"] = 0.0 if relu else -math.inf
-    if residual is not None:
-        job |= {"more": _values(residual, is_last)[0], "has_more": True}
-    training = mean is None
-    if training:
-        mean, var = np.zeros(channels), np.zeros(channels)
-        if is_last and values.size:
-            _moments_of_columns(values, mean, var)
-    else:
-        mean, var = _vector(mean, 0.0, channels), _vector(var, 1.0, channels)
-    if values.size:
-        name = "scale_last" if is_last else "forward_first" if training else "scale_first"
-        _run(name, values, is_last, mean=mean, var=var, **job)
-    return _like(y, x), *(torch.from_numpy(moment.astype(wide)) for moment in (mean, var))
+    is_last = _has_channels_innermost(x)
+    values, channels = _dense(x, is_last), x.shape[1]
+    wide, training = values.dtype, mean is None
+    y = _output(x, is_last, wide)
+    mean, var = (torch.zeros(channels, dtype=wide) if v is None else _vector(v, None, x, wide) for v in (mean, var))
+    if values.numel():
+        tensors = {"x": values, "y": y, "mean": mean, "var": var}
+        tensors |= {"gamma": _vector(gamma, 1.0, x, wide), "beta": _vector(beta, 0.0, x, wide)}
+        if residual is not None:
+            tensors["more"] = _dense(residual, is_last)
+        _run("forward", x, is_last, tensors, eps=eps, training=training, least=0.0 if relu else -math.inf)
+    return _like(y, x), mean, var
 
 
 def takes(x):
@@ -137,93 +127,73 @@ def backward_relu(dy, x, gamma, beta, mean, var, eps, training, residual):
 
 
 def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
-    values, is_last = _values(x)
-    above = _values(dy, is_last)[0]
-    channels = x.shape[1]
-    dx, out = _output(x, is_last)
-    dgamma, dbeta = np.zeros(channels), np.zeros(channels)
-    job = {"x": values, "dy": above, "y": out, "dgamma": dgamma, "dbeta": dbeta, "eps": eps, "training": training}
-    job |= {"mean": _vector(mean, 0.0, channels), "var": _vector(var, 1.0, channels)}
-    job |= {"gamma": _vector(gamma, 1.0, channels), "beta": _vector(beta, 0.0, channels), "relu": relu}
+    is_last = _has_channels_innermost(x)
+    values = _dense(x, is_last)
+    wide = values.dtype
+    dx = _output(x, is_last, wide)
+    dgamma, dbeta = torch.zeros(x.shape[1], dtype=wide), torch.zeros(x.shape[1], dtype=wide)
+    tensors = {"x": values, "dy": _dense(dy, is_last), "y": dx, "dgamma": dgamma, "dbeta": dbeta}
+    tensors |= {"mean": _vector(mean, None, x, wide), "var": _vector(var, None, x, wide)}
+    tensors |= {"gamma": _vector(gamma, 1.0, x, wide), "beta": _vector(beta, 0.0, x, wide)}
     dresidual = None
     if residual is not None:  # what the ReLU let through is its gradient
-        dresidual, passed = _output(x, is_last)
-        job |= {"more": _values(residual, is_last)[0], "passed": passed, "has_more": True}
-    if values.size and is_last:
-        _backward_last(**job)
-    elif values.size:
-        _run("backward_first", values, False, **job)
-    wide = _numpy(mean).dtype
-    vectors = (torch.from_numpy(v.astype(wide)) for v in (dgamma, dbeta))
-    return _like(dx, x), *vectors, None if dresidual is None else _like(dresidual, x)
+        dresidual = _output(x, is_last, wide)
+        tensors |= {"more": _dense(residual, is_last), "passed": dresidual}
+    if values.numel():
+        _run("backward", x, is_last, tensors, eps=eps, training=training, relu=relu)
+    return _like(dx, x), dgamma, dbeta, None if dresidual is None else _like(dresidual, x)
 
 
-# --- tensors and arrays ----------------------------------------------------------------------------------------------
-
-
-def _values(x, as_last=None):
-    """The values of a tensor as an array of float32 or float64, without a copy where that can be.
-
-    Shape (N, C, S) where channels are the outer axis; shape (N * S, C), and True, where they are the innermost one.
-    """
-    x = x.detach()
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    is_last = _has_channels_innermost(x) if as_last is None else as_last
-    examples, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
-    if is_last:
-        return x.movedim(1, -1).contiguous().view(examples * positions, channels).numpy(), True
-    return x.contiguous().view(examples, channels, positions).numpy(), False
+# --- tensors ---------------------------------------------------------------------------------------------------------
 
 
 def _has_channels_innermost(x):
     return x.dim() == 2 or (x.dim() >= 4 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous())
 
 
-def _output(x, is_last):
-    """A tensor for what comes out, float32 or float64, and its memory as an array like that of `_values`.
+def _dense(x, is_last):
+    """The tensor in float32 or float64 without gaps, channels innermost or in their place; itself where it is so."""
+    x = _wide(x)
+    return x.movedim(1, -1).contiguous() if is_last else x.contiguous()
 
-    It is made by torch, and is no view: a ReLU may work on it in place, which autograd forbids on views.
+
+def _wide(v):
+    return v.float() if v.dtype in (torch.float16, torch.bfloat16) else v
+
+
+def _output(x, is_last, wide):
+    """A tensor for what comes out, laid out as `_dense` says.
+
+    It is no view: a ReLU may work on it in place, which autograd forbids on views.
     """
-    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
-    y = torch.empty_strided(x.shape, _strides(x.shape, is_last), dtype=wide)
-    return y, _values(y, is_last)[0]
-
-
-def _strides(shape, is_last):
-    """The strides of a tensor without gaps, with channels innermost or in their place."""
-    strides, step = [1] * len(shape), 1
-    for axis in (1, *range(len(shape) - 1, 1, -1), 0) if is_last else range(len(shape) - 1, -1, -1):
-        strides[axis] = step
-        step *= max(1, shape[axis])
-    return strides
+    if x.is_contiguous() or (is_last and x.dim() > 2):
+        return torch.empty_like(x, dtype=wide)
+    return torch.empty(x.shape, dtype=wide)
 
 
 def _like(y, x):
     """The output in the dtype of `x`; in channels_last also where `x` is that with gaps."""
     y = y.to(x.dtype)
-    if x.dim() < 4 or x.stride(1) != 1 or y.stride(1) == 1:
+    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    if layout is None or x.stride(1) != 1 or y.stride(1) == 1:
         return y
-    return torch.empty_strided(y.shape, _strides(y.shape, True), dtype=y.dtype).copy_(y)
+    return y.contiguous(memory_format=layout)
 
 
-def _vector(v, default, channels):
-    return np.full(channels, default) if v is None else _numpy(v).astype(np.float64)
-
-
-def _numpy(v):
-    v = v.detach()
-    return (v.float() if v.dtype in (torch.float16, torch.bfloat16) else v).numpy()
+def _vector(v, default, x, wide):
+    """One value per channel, without gaps."""
+    return torch.full(x.shape[1:2], default, dtype=wide) if v is None else v.to(wide).contiguous()
 
 
 # --- jobs for threads ------------------------------------------------------------------------------------------------
 
-_FIELDS = [(name, "i8") for name in ("taken", "address", "parts", "length", "examples", "channels", "positions")]
+_FIELDS = [(name, "i8") for name in "taken done ready address parts length examples channels positions".split()]
 _FIELDS += [(name, "f8") for name in ("eps", "least")]
 _FIELDS += [(name, "i8") for name in ("training", "relu", "has_more")]
-# addresses: of arrays in the dtype of the input, and of arrays in float64
-_FIELDS += [(name, "i8") for name in "x dy y more passed center slant height scale slope shift".split()]
-_FIELDS += [(name, "i8") for name in "mean var gamma beta dgamma dbeta counts means squares sums".split()]
+# addresses: of arrays in the dtype of the input, and of one in float64
+_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta dgamma dbeta lines".split()]
+_FIELDS += [("sums", "i8")]
+DONE, READY = 8, 16  # bytes behind the job's address; at the address itself stands how many parts are taken
 
 
 class _Job(ctypes.Structure):
@@ -232,24 +202,27 @@ class _Job(ctypes.Structure):
     _fields_ = [(name, ctypes.c_double if kind == "f8" else ctypes.c_int64) for name, kind in _FIELDS]
 
 
-def _run(name, values, is_last, parts=None, **job):
-    """Let threads do a job by the entry of this name, in parts of the channels, or of the rows if `is_last`."""
-    examples, channels = values.shape[:2]
+def _run(operation, x, is_last, tensors, **numbers):
+    """Let threads do an operation in parts of the channels, or of the rows if `is_last`."""
+    examples, channels = x.shape[:2]
+    positions = x.numel() // (examples * channels)
+    if is_last:
+        examples, positions = examples * positions, 1
     length = examples if is_last else channels
-    count = max(1, min(torch.get_num_threads(), length, values.size // GRAIN))
-    job = {key: value.ctypes.data if isinstance(value, np.ndarray) else value for key, value in job.items()}
-    for key in ("more", "passed"):
-        job.setdefault(key, job["x"])  # something that can be pointed at
-    record = _Job(
-        parts=parts or min(length, count if is_last else count * PARTS),
-        length=length,
-        examples=examples,
-        channels=channels,
-        positions=1 if is_last else values.shape[2],
-        **job,
-    )
+    count = max(1, min(torch.get_num_threads(), length, x.numel() // GRAIN))
+    parts = count if is_last else min(length, count * PARTS)
+    wide = tensors["x"].dtype
+    if is_last:  # what threads tell each other
+        tensors |= {"sums": torch.empty((parts, 3, channels), dtype=torch.float64)}
+        tensors |= {"lines": torch.empty((3, channels), dtype=wide)}
+    sizes = {"parts": parts, "length": length, "examples": examples, "channels": channels, "positions": positions}
+    addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
+    for name in ("more", "passed"):
+        addresses.setdefault(name, addresses["x"])  # something that can be pointed at
+    record = _Job(has_more="more" in tensors, **sizes, **addresses, **numbers)
     record.address = ctypes.addressof(record)
-    threads.run(*_entry(name, values.dtype.type), record.address, count)
+    layout = "last" if is_last else "few" if positions <= FEW and channels > 1 else "first"
+    threads.run(*_entry(f"{operation}_{layout}", wide), record.address, count)
 
 
 _is_announced = False
@@ -264,17 +237,25 @@ def _entry(name, dtype):
         _is_announced = True
         _log.warning("compiling loops for batch normalization: some seconds, once on this machine")
     job = numba.types.CPointer(numba.from_dtype(np.dtype(_FIELDS)))
-    compiled = numba.cfunc(numba.void(job), cache=True)(make(dtype))
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    compiled = numba.cfunc(numba.void(job), cache=True)(make(kind))
     return compiled.ctypes, compiled.address
 
 
 @numba.njit
+def _bounds(job, part):
+    """The first place of a part, and the one behind its last."""
+    return job.length * part // job.parts, job.length * (part + 1) // job.parts
+
+
+@numba.njit
 def _next(job):
-    """The next part: its first place, the one behind its last, and its number, which is -1 where none is left."""
-    part = take(job.address)  # at a job's address stands how many parts are taken
+    """The bounds of the next part and its number, which is -1 where none is left."""
+    part = add(job.address, 1)
     if part >= job.parts:
         return 0, 0, -1
-    return job.length * part // job.parts, job.length * (part + 1) // job.parts, part
+    first, last = _bounds(job, part)
+    return first, last, part
 
 
 @numba.njit
@@ -384,34 +365,21 @@ def _scale_channel(x, c, line, more, has_more, least, y):
 def _do_forward_first(kind):
     def forward_first(data):
         job = numba.carray(data, (1,))[0]
-        x, y, more = (_values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind))
-        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
-        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
+        x, y, more = _values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind)
+        mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
+        gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
         while part >= 0:
             for c in range(first, last):
-                mean[c], var[c] = _moments_of_channel(x, c)
-                line = _line(mean[c], var[c], gamma[c], beta[c], job.eps, kind)
+                mu, sigma2 = float(mean[c]), float(var[c])
+                if job.training:
+                    mu, sigma2 = _moments_of_channel(x, c)
+                    mean[c], var[c] = mu, sigma2
+                line = _line(mu, sigma2, gamma[c], beta[c], job.eps, kind)
                 _scale_channel(x, c, line, more, job.has_more, job.least, y)
             first, last, part = _next(job)
 
     return forward_first
-
-
-def _do_scale_first(kind):
-    def scale_first(data):
-        job = numba.carray(data, (1,))[0]
-        x, y, more = (_values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind))
-        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
-        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
-        first, last, part = _next(job)
-        while part >= 0:
-            for c in range(first, last):
-                line = _line(mean[c], var[c], gamma[c], beta[c], job.eps, kind)
-                _scale_channel(x, c, line, more, job.has_more, job.least, y)
-            first, last, part = _next(job)
-
-    return scale_first
 
 
 @_compiled
@@ -476,10 +444,10 @@ def _backward_channels(
                 away += d
         # What the mean lost when it was rounded to the dtype: of this batch it is known, of running statistics given.
         rest = away / m if training else mean[c] - float(center)
-        dbeta[c] = above
-        dgamma[c] = (along - rest * above) * inv_std
+        slope_of_gamma = (along - rest * above) * inv_std
+        dgamma[c], dbeta[c] = slope_of_gamma, above
         k = gamma[c] * inv_std
-        u = -k * inv_std * dgamma[c] / m if training else 0.0
+        u = -k * inv_std * slope_of_gamma / m if training else 0.0
         v = -k * above / m - u * rest if training else 0.0
         scale, slope, shift = kind(k), kind(u), kind(v)
         for n in range(examples - 1, -1, -1):
@@ -500,9 +468,9 @@ def _do_backward_first(kind):
         job = numba.carray(data, (1,))[0]
         x, dy, dx = _values_at(job.x, job, kind), _values_at(job.dy, job, kind), _values_at(job.y, job, kind)
         more, passed = _values_at(job.more, job, kind), _values_at(job.passed, job, kind)
-        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
-        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
-        dgamma, dbeta = _channels_at(job.dgamma, job, np.float64), _channels_at(job.dbeta, job, np.float64)
+        mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
+        gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
         first, last, part = _next(job)
         while part >= 0:
             _backward_channels(
@@ -514,31 +482,234 @@ def _do_backward_first(kind):
     return backward_first
 
 
-# --- channels innermost: (rows, C) -----------------------------------------------------------------------------------
+# --- channels outside, few positions: (N, C * S) ---------------------------------------------------------------------
 
-
-def _moments_of_columns(x, mean, var):
-    """Put the mean and the biased variance of every column into `mean` and `var`."""
-    rows, channels = x.shape
-    parts = max(1, min(torch.get_num_threads(), rows))
-    counts, means, squares = np.zeros(parts), np.zeros((parts, channels)), np.zeros((parts, channels))
-    _run("moments_last", x, True, parts, x=x, counts=counts, means=means, squares=squares)
-    _combine(counts, means, squares, mean, var)
+# A channel is many short rows here, far from each other in memory. So some channels are taken together, as many as fit
+# into a second-level cache: then rows are long, and what belongs to a channel stands in them once for each position.
 
 
 @_compiled
-def _combine(counts, means, squares, mean, var):
+def _fill(v, positions, out):
+    """Put the value of each channel into each of its positions."""
+    for c in range(v.size):
+        out[c * positions : (c + 1) * positions] = v[c]
+
+
+@_compiled
+def _gathered(wide, positions, out):
+    """Sum over the positions of each channel."""
+    for c in range(out.size):
+        total = 0.0
+        for s in range(c * positions, (c + 1) * positions):
+            total += wide[s]
+        out[c] = total
+
+
+@_compiled
+def _moments_of_block(x, start, stop, positions, mean, var):
+    """Moments of the channels in the columns from `start` to `stop`."""
+    examples, width, m = x.shape[0], stop - start, x.shape[0] * positions
+    first, second, center = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+    wide_first, wide_second = np.zeros(width), np.zeros(width)
+    channels = mean.size
+    rest, square, rounded = np.empty(channels), np.empty(channels), np.empty(channels, x.dtype)
+    for n0 in range(0, examples, ROWS):
+        n1 = min(n0 + ROWS, examples)
+        first[:] = 0
+        n = n0
+        while n + 4 <= n1:
+            _add_long(first, x[n, start:stop], x[n + 1, start:stop], x[n + 2, start:stop], x[n + 3, start:stop])
+            n += 4
+        while n < n1:
+            _add_one_long(first, x[n, start:stop])
+            n += 1
+        _add_one_long(wide_first, first)
+    _gathered(wide_first, positions, mean)
+    for c in range(channels):
+        rounded[c] = mean[c] / m
+    _fill(rounded, positions, center)
+    wide_first[:] = 0.0
+    for n0 in range(0, examples, ROWS):
+        n1 = min(n0 + ROWS, examples)
+        first[:] = 0
+        second[:] = 0
+        n = n0
+        while n + 4 <= n1:
+            _add_moments_long(
+                first, second, center, x[n, start:stop], x[n + 1, start:stop], x[n + 2, start:stop],
+                x[n + 3, start:stop],
+            )  # fmt: skip
+            n += 4
+        while n < n1:
+            _add_one_moments_long(first, second, center, x[n, start:stop])
+            n += 1
+        _add_one_long(wide_first, first)
+        _add_one_long(wide_second, second)
+    _gathered(wide_first, positions, rest)
+    _gathered(wide_second, positions, square)
+    for c in range(channels):
+        mean[c] = float(rounded[c]) + rest[c] / m
+        v = (square[c] - rest[c] * rest[c] / m) / m
+        var[c] = max(v, 0.0) if v == v else v
+
+
+@_compiled
+def _scale_block(x, start, stop, positions, mean, var, gamma, beta, eps, more, has_more, least, y):
+    width, kind = stop - start, x.dtype.type
+    lines = np.empty((3, gamma.size), x.dtype)
+    center, scale, shift = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+    _lines(mean, var, gamma, beta, eps, lines[0], lines[1], lines[2])
+    _fill(lines[0], positions, center)
+    _fill(lines[1], positions, scale)
+    _fill(lines[2], positions, shift)
+    least = kind(least)
+    for n in range(x.shape[0] - 1, -1, -1):
+        row, out = x[n, start:stop], y[n, start:stop]
+        if has_more:
+            _scale_and_add_channels(row, more[n, start:stop], center, scale, shift, least, out)
+        else:
+            _scale_channels(row, center, scale, shift, least, out)
+
+
+@_compiled
+def _backward_block(
+    x, dy, start, stop, positions, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx,
+    dgamma, dbeta,
+):  # fmt: skip
+    examples, width, channels = x.shape[0], stop - start, mean.size
+    a, b, d, some = (
+        np.empty(width, x.dtype),
+        np.empty(width, x.dtype),
+        np.empty(width, x.dtype),
+        np.empty(width, x.dtype),
+    )
+    wide, sums = np.zeros((3, width)), np.empty((1, 3, channels))
+    short, long = np.empty((6, channels), x.dtype), np.empty((6, width), x.dtype)
+    _lines(mean, var, gamma, beta, eps, short[0], short[1], short[2])
+    for k in range(3):
+        _fill(short[k], positions, long[k])
+    center, slant, height = long[0], long[1], long[2]
+    for n0 in range(0, examples, ROWS):
+        n1 = min(n0 + ROWS, examples)
+        a[:] = 0
+        b[:] = 0
+        d[:] = 0
+        n = n0
+        while not relu and n + 2 <= n1:
+            _add_rows(
+                x[n, start:stop], x[n + 1, start:stop], dy[n, start:stop], dy[n + 1, start:stop], center, a, b, d
+            )  # fmt: skip
+            n += 2
+        while n < n1:
+            row, above = x[n, start:stop], dy[n, start:stop]
+            if relu:
+                kept = passed[n, start:stop] if has_more else some
+                _let_through_row(row, above, more[n, start:stop], has_more, center, slant, height, kept)
+                _add_row(row, kept, center, a, b, d)
+            else:
+                _add_row(row, above, center, a, b, d)
+            n += 1
+        _add_one_long(wide[0], a)
+        _add_one_long(wide[1], b)
+        _add_one_long(wide[2], d)
+    for k in range(3):
+        _gathered(wide[k], positions, sums[0, k])
+    _slopes(sums, examples * positions, mean, var, gamma, eps, training, dgamma, dbeta, short[3], short[4], short[5])
+    for k in range(3, 6):
+        _fill(short[k], positions, long[k])
+    scale, slope, shift = long[3], long[4], long[5]
+    for n in range(examples - 1, -1, -1):
+        row, above, out = x[n, start:stop], dy[n, start:stop], dx[n, start:stop]
+        if not relu:
+            _gradient_of_channels(row, above, center, scale, slope, shift, training, out)
+        elif has_more:
+            _gradient_of_channels(row, passed[n, start:stop], center, scale, slope, shift, training, out)
+        else:
+            _let_through_row(row, above, row, False, center, slant, height, some)
+            _gradient_of_channels(row, some, center, scale, slope, shift, training, out)
+
+
+@numba.njit
+def _columns_at(address, job, kind):
+    return numba.carray(pointer(address), (job.examples, job.channels * job.positions), kind)
+
+
+@_compiled
+def _channels_together(channels, values, limit):
+    """How many of these channels are taken at once, all about as many, each with so many values."""
+    blocks = max(1, -(-channels * values // limit))
+    return -(-channels // blocks)
+
+
+def _do_forward_few(kind):
+    def forward_few(data):
+        job = numba.carray(data, (1,))[0]
+        x, y, more = _columns_at(job.x, job, kind), _columns_at(job.y, job, kind), _columns_at(job.more, job, kind)
+        mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
+        gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        first, last, part = _next(job)
+        while part >= 0:
+            some = _channels_together(last - first, job.examples * job.positions, TILE // 2)
+            for c0 in range(first, last, some):
+                c1 = min(c0 + some, last)
+                start, stop = c0 * job.positions, c1 * job.positions
+                mu, sigma2 = mean[c0:c1].astype(np.float64), var[c0:c1].astype(np.float64)
+                if job.training:
+                    _moments_of_block(x, start, stop, job.positions, mu, sigma2)
+                    mean[c0:c1] = mu
+                    var[c0:c1] = sigma2
+                _scale_block(
+                    x, start, stop, job.positions, mu, sigma2, gamma[c0:c1], beta[c0:c1], job.eps, more,
+                    job.has_more, job.least, y,
+                )  # fmt: skip
+            first, last, part = _next(job)
+
+    return forward_few
+
+
+def _do_backward_few(kind):
+    def backward_few(data):
+        job = numba.carray(data, (1,))[0]
+        x, dy, dx = _columns_at(job.x, job, kind), _columns_at(job.dy, job, kind), _columns_at(job.y, job, kind)
+        more, passed = _columns_at(job.more, job, kind), _columns_at(job.passed, job, kind)
+        mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
+        gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
+        first, last, part = _next(job)
+        while part >= 0:
+            some = _channels_together(last - first, job.examples * job.positions, TILE // 2)
+            for c0 in range(first, last, some):
+                c1 = min(c0 + some, last)
+                _backward_block(
+                    x, dy, c0 * job.positions, c1 * job.positions, job.positions, mean[c0:c1], var[c0:c1],
+                    gamma[c0:c1], job.eps, job.training, beta[c0:c1], more, passed, job.relu, job.has_more, dx,
+                    dgamma[c0:c1], dbeta[c0:c1],
+                )  # fmt: skip
+            first, last, part = _next(job)
+
+    return backward_few
+
+
+# --- channels innermost: (rows, C) -----------------------------------------------------------------------------------
+
+
+# Each thread sums up its rows; the last one to be done puts the sums together; then each goes over its rows again.
+
+
+@_compiled
+def _combine(moments, rows, mean, var):
     """Moments of all rows by those of parts of them (Chan, Golub & LeVeque, 1983, equations 2.1)."""
-    parts, channels = means.shape
+    parts, _, channels = moments.shape
     for c in range(channels):
         count, first, square = 0.0, 0.0, 0.0
         for part in range(parts):
-            if counts[part] > 0:
-                delta = means[part, c] - first
-                share = counts[part] / (count + counts[part])
-                square += squares[part, c] + delta * delta * (count * share)
+            size = rows * (part + 1) // parts - rows * part // parts
+            if size > 0:
+                delta = moments[part, 0, c] - first
+                share = size / (count + size)
+                square += moments[part, 1, c] + delta * delta * (count * share)
                 first += delta * share
-                count += counts[part]
+                count += size
         mean[c], var[c] = first, square / count
 
 
@@ -585,10 +756,13 @@ def _folded(long, channels, out):
 
 
 @_compiled
-def _moments_of_rows(x, counts, means, squares, first, last, part):
+def _moments_of_rows(x, moments, first, last, part):
+    """Put the mean of each column, and the sum of squares about it, into `moments`."""
     channels = x.shape[1]
     flat, zero = x.reshape(-1), x.dtype.type(0)
-    mean, square, count = means[part], squares[part], 0.0
+    mean, square, count = moments[part, 0], moments[part, 1], 0.0
+    mean[:] = 0.0
+    square[:] = 0.0
     long = _together(channels) * channels
     total, center = np.empty(long, x.dtype), np.empty(long, x.dtype)
     sums, sums_of_squares = np.empty(long, x.dtype), np.empty(long, x.dtype)
@@ -635,24 +809,6 @@ def _moments_of_rows(x, counts, means, squares, first, last, part):
             square[c] += folded_squares[c] - folded[c] * rest + delta * delta * (count * share)
             mean[c] += delta * share
         count += size
-    counts[part] = count
-
-
-def _do_moments_last(kind):
-    def moments_last(data):
-        job = numba.carray(data, (1,))[0]
-        shape = (job.parts, job.channels)
-        counts = numba.carray(pointer(job.counts), (job.parts,), np.float64)
-        means, squares = (
-            numba.carray(pointer(job.means), shape, np.float64),
-            numba.carray(pointer(job.squares), shape, np.float64),
-        )
-        first, last, part = _next(job)
-        while part >= 0:
-            _moments_of_rows(_rows_at(job.x, job, kind), counts, means, squares, first, last, part)
-            first, last, part = _next(job)
-
-    return moments_last
 
 
 @_compiled
@@ -670,54 +826,55 @@ def _scale_and_add_channels(row, added, center, scale, shift, least, out):
 
 
 @_compiled
-def _scale_rows(x, mean, var, gamma, beta, eps, more, has_more, least, y, first, last):
-    channels, kind = x.shape[1], x.dtype.type
+def _scale_rows(x, center, scale, shift, more, has_more, least, y, first, last):
+    channels = x.shape[1]
     flat, added, out = x.reshape(-1), more.reshape(-1), y.reshape(-1)
-    long = _together(channels) * channels
-    center, scale, shift = np.empty(long, x.dtype), np.empty(long, x.dtype), np.empty(long, x.dtype)
-    for c in range(channels):
-        center[c], scale[c], shift[c] = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
-    for k in range(channels, long, channels):
-        center[k : k + channels] = center[:channels]
-        scale[k : k + channels] = scale[:channels]
-        shift[k : k + channels] = shift[:channels]
-    least = kind(least)
+    together = _together(channels)
+    long = together * channels
+    center, scale, shift = _repeated(center, together), _repeated(scale, together), _repeated(shift, together)
+    least = x.dtype.type(least)
     start = first * channels
     for back in range((last * channels - start + long - 1) // long):  # the last ones first
         stop = last * channels - back * long
         at = max(start, stop - long)
-
         if has_more:
             _scale_and_add_channels(flat[at:stop], added[at:stop], center, scale, shift, least, out[at:stop])
         else:
             _scale_channels(flat[at:stop], center, scale, shift, least, out[at:stop])
 
 
-def _do_scale_last(kind):
-    def scale_last(data):
+def _do_forward_last(kind):
+    def forward_last(data):
         job = numba.carray(data, (1,))[0]
         x, y, more = _rows_at(job.x, job, kind), _rows_at(job.y, job, kind), _rows_at(job.more, job, kind)
-        mean, var = _channels_at(job.mean, job, np.float64), _channels_at(job.var, job, np.float64)
-        gamma, beta = _channels_at(job.gamma, job, np.float64), _channels_at(job.beta, job, np.float64)
+        mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
+        gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        moments = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
+        lines = numba.carray(pointer(job.lines), (3, job.channels), kind)
+        mine, done = np.empty(job.parts, np.int64), 0
         first, last, part = _next(job)
         while part >= 0:
-            _scale_rows(x, mean, var, gamma, beta, job.eps, more, job.has_more, job.least, y, first, last)
+            if job.training:
+                _moments_of_rows(x, moments, first, last, part)
+            mine[done] = part
+            done += 1
+            if add(job.address + DONE, 1) == job.parts - 1:
+                mu, sigma2 = mean.astype(np.float64), var.astype(np.float64)
+                if job.training:
+                    _combine(moments, job.length, mu, sigma2)
+                    mean[:] = mu
+                    var[:] = sigma2
+                _lines(mu, sigma2, gamma, beta, job.eps, lines[0], lines[1], lines[2])
+                add(job.address + READY, 1)
             first, last, part = _next(job)
+        while add(job.address + READY, 0) == 0:
+            pass
+        while done > 0:  # what a thread has read last may still be in its cache
+            done -= 1
+            first, last = _bounds(job, mine[done])
+            _scale_rows(x, lines[0], lines[1], lines[2], more, job.has_more, job.least, y, first, last)
 
-    return scale_last
-
-
-def _backward_last(x, dy, y, mean, var, gamma, beta, dgamma, dbeta, eps, training, relu, **mask):
-    rows, channels = x.shape
-    parts = max(1, min(torch.get_num_threads(), rows))
-    sums = np.zeros((parts, 3, channels))
-    center, slant, height, scale, slope, shift = np.empty((6, channels), x.dtype)
-    _lines(mean, var, gamma, beta, eps, center, slant, height)
-    mask |= {"center": center, "slant": slant, "height": height, "relu": relu}
-    _run("sums_last", x, True, parts, x=x, dy=dy, sums=sums, **mask)
-    _slopes(sums, rows, mean, var, gamma, eps, training, dgamma, dbeta, scale, slope, shift)
-    factors = {"scale": scale, "slope": slope, "shift": shift}
-    _run("gradient_last", x, True, parts, x=x, dy=dy, y=y, training=training, **factors, **mask)
+    return forward_last
 
 
 @_compiled
@@ -739,10 +896,10 @@ def _slopes(sums, m, mean, var, gamma, eps, training, dgamma, dbeta, scale, slop
         inv_std = 1 / math.sqrt(var[c] + eps)
         # What the mean lost when it was rounded to the dtype: of this batch it is known, of running statistics given.
         rest = away / m if training else mean[c] - float(kind(mean[c]))
-        dbeta[c] = above
-        dgamma[c] = (along - rest * above) * inv_std
+        slope_of_gamma = (along - rest * above) * inv_std
+        dgamma[c], dbeta[c] = slope_of_gamma, above
         k = gamma[c] * inv_std
-        u = -k * inv_std * dgamma[c] / m if training else 0.0
+        u = -k * inv_std * slope_of_gamma / m if training else 0.0
         scale[c], slope[c], shift[c] = k, u, -k * above / m - u * rest if training else 0.0
 
 
@@ -786,6 +943,7 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
     a, b, d = np.empty(long, x.dtype), np.empty(long, x.dtype), np.empty(long, x.dtype)
     some, folded = np.empty(long, x.dtype), np.empty(channels)
     center, slant, height = _repeated(center, together), _repeated(slant, together), _repeated(height, together)
+    sums[part] = 0.0
     tall = ROWS * together
     for r0 in range(first, last, tall):
         start, stop = r0 * channels, min(r0 + tall, last) * channels
@@ -820,24 +978,6 @@ def _repeated(v, times):
     for k in range(times):
         out[k * v.size : (k + 1) * v.size] = v
     return out
-
-
-def _do_sums_last(kind):
-    def sums_last(data):
-        job = numba.carray(data, (1,))[0]
-        x, dy = _rows_at(job.x, job, kind), _rows_at(job.dy, job, kind)
-        more, passed = _rows_at(job.more, job, kind), _rows_at(job.passed, job, kind)
-        center, slant = _channels_at(job.center, job, kind), _channels_at(job.slant, job, kind)
-        height = _channels_at(job.height, job, kind)
-        sums = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
-        first, last, part = _next(job)
-        while part >= 0:
-            _sums_of_rows(
-                x, dy, center, more, passed, job.relu, job.has_more, slant, height, sums, first, last, part
-            )  # fmt: skip
-            first, last, part = _next(job)
-
-    return sums_last
 
 
 @_compiled
@@ -876,20 +1016,41 @@ def _gradient_of_rows(
             _gradient_of_channels(flat[at:stop], kept, center, scale, slope, shift, training, out[at:stop])
 
 
-def _do_gradient_last(kind):
-    def gradient_last(data):
+def _do_backward_last(kind):
+    def backward_last(data):
         job = numba.carray(data, (1,))[0]
         x, dy, dx = _rows_at(job.x, job, kind), _rows_at(job.dy, job, kind), _rows_at(job.y, job, kind)
         more, passed = _rows_at(job.more, job, kind), _rows_at(job.passed, job, kind)
-        center, slant = _channels_at(job.center, job, kind), _channels_at(job.slant, job, kind)
-        height, scale = _channels_at(job.height, job, kind), _channels_at(job.scale, job, kind)
-        slope, shift = _channels_at(job.slope, job, kind), _channels_at(job.shift, job, kind)
+        mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
+        gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
+        sums = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
+        lines = numba.carray(pointer(job.lines), (3, job.channels), kind)
+        center, slant, height = np.empty(job.channels, kind), np.empty(job.channels, kind), np.empty(job.channels, kind)
+        _lines(mean, var, gamma, beta, job.eps, center, slant, height)
+        mine, done = np.empty(job.parts, np.int64), 0
         first, last, part = _next(job)
         while part >= 0:
+            _sums_of_rows(
+                x, dy, center, more, passed, job.relu, job.has_more, slant, height, sums, first, last, part
+            )  # fmt: skip
+            mine[done] = part
+            done += 1
+            if add(job.address + DONE, 1) == job.parts - 1:
+                _slopes(
+                    sums, job.examples, mean, var, gamma, job.eps, job.training, dgamma, dbeta,
+                    lines[0], lines[1], lines[2],
+                )  # fmt: skip
+                add(job.address + READY, 1)
+            first, last, part = _next(job)
+        while add(job.address + READY, 0) == 0:
+            pass
+        while done > 0:
+            done -= 1
+            first, last = _bounds(job, mine[done])
             _gradient_of_rows(
-                x, dy, center, more, passed, job.relu, job.has_more, slant, height, scale, slope, shift,
+                x, dy, center, more, passed, job.relu, job.has_more, slant, height, lines[0], lines[1], lines[2],
                 job.training, dx, first, last,
             )  # fmt: skip
-            first, last, part = _next(job)
 
-    return gradient_last
+    return backward_last

@@ -29,14 +29,17 @@ def pointer(typingctx, address):
 
 
 @intrinsic
-def take(typingctx, address):
-    """Add 1 to the whole number at an address and return what it was, no two threads the same; in compiled code."""
+def add(typingctx, address, amount):
+    """Add to the whole number at an address and return what it was; in compiled code.
+
+    No two threads are given the same number, and who sees a number sees all that was written before it was put there.
+    """
 
     def codegen(context, builder, signature, arguments):
         number = builder.inttoptr(arguments[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", number, ir.Constant(ir.IntType(64), 1), "monotonic")
+        return builder.atomic_rmw("add", number, arguments[1], "seq_cst")
 
-    return types.int64(types.int64), codegen
+    return types.int64(types.int64, types.int64), codegen
 
 
 def _find():
@@ -68,7 +71,7 @@ def run(function, address, job, threads):
     Parameters
     ----------
     function : ctypes function
-        Takes the address of the job. It finds out by `take` what is left to do.
+        Takes the address of the job. It finds out by `add` what is left to do.
     address : int
         Where the function's code is.
     job : int

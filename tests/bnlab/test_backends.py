@@ -67,6 +67,8 @@ SHAPES = [
     (4, 6, 5, 5),
     (2, 3, 60, 60),
     (32, 16, 3, 3),
+    (300, 9, 7, 7),
+    (8, 70, 14, 14),
     (2, 3, 4, 5, 6),
     (2, 1, 1, 1),
 ]
@@ -208,6 +210,17 @@ def test_any_order_in_memory():
         assert distance(y, expected[0]) < 1e-5 and torch.equal(view, kept)
         grads = numba.backward(above, view, scale, mean, var, EPS, True)
         assert max(distance(a, b) for a, b in zip(grads, expected[3:], strict=True)) < 1e-5
+
+
+@pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
+def test_vectors_with_gaps_in_memory(last):
+    x, _, _, dy = make((6, 5, 8, 7), last=last)
+    every_other, the_same = torch.randn(10)[::2], torch.tensor([0.5]).expand(5)
+    y, mean, var = numba.forward(x, every_other, the_same, None, None, EPS)
+    expected = exact(x, every_other, the_same, dy)
+    assert distance(y, expected[0]) < 1e-5
+    grads = numba.backward(dy, x, every_other, mean, var, EPS, True)
+    assert max(distance(a, b) for a, b in zip(grads, expected[3:], strict=True)) < 1e-5
 
 
 # --- with what follows -----------------------------------------------------------------------------------------------
