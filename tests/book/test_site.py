@@ -220,24 +220,35 @@ def test_no_page_and_no_download_holds_a_solution():
         assert not [text for text in [*model_answers, "SOLUTION"] if any(text in cell for cell in cells)], name
 
 
-def test_every_quiz_explains_every_option(chapters):
+def test_every_quiz_explains_every_answer(chapters):
     problems, questions = [], 0
     for path, page in chapters.items():
         for quiz in page.select(".bn-quiz"):
             questions += 1
-            name = f"{path.relative_to(SITE)}: {quiz.select_one('.admonition-title').get_text()}"
-            options = quiz.select("details")
-            if len(options) < 2:
-                problems.append(f"{name}: {len(options)} options")
-            for option in options:
-                text = option.select_one(".sd-summary-content").get_text().strip()
-                right = "bn-right" in option["class"]
-                if not text.startswith("Right:" if right else "Not quite:"):
-                    problems.append(f"{name}: {option.summary.get_text()!r} is explained by {text[:40]!r}")
-            if not quiz.select("details.bn-right"):
+            name = f"{path.relative_to(SITE)}: {quiz.select_one('.bn-quiz-asks').get_text()}"
+            answers = quiz.select("details")
+            if len(answers) < 2:
+                problems.append(f"{name}: {len(answers)} answers")
+            for answer in answers:
+                verdict, _, why = answer.select_one(".bn-quiz-why").get_text().strip().partition(". ")
+                if verdict != ("Right" if answer.has_attr("data-right") else "Not quite") or not why.strip():
+                    problems.append(f"{name}: {answer.summary.get_text()!r} is explained by {verdict[:40]!r}")
+            if not quiz.select("details[data-right]"):
                 problems.append(f"{name}: no right answer")
+        if page.select(".admonition.bn-quiz"):
+            problems.append(f"{path.relative_to(SITE)}: a quiz in the old form")
     assert questions, "no page has a quiz"
     report(problems)
+
+
+def test_every_chapter_has_a_quiz_and_a_box_to_tick(chapters):
+    numbered = {path: page for path, page in chapters.items() if page.select("article h1 .section-number")}
+    assert len(numbered) >= 16
+    report(
+        f"{path.relative_to(SITE)}: {len(page.select('.bn-quiz'))} questions, {len(page.select('.bn-read'))} boxes"
+        for path, page in numbered.items()
+        if len(page.select(".bn-quiz")) < 3 or len(page.select(".bn-read")) != 1
+    )
 
 
 def test_mathjax_comes_with_its_license():
@@ -333,7 +344,7 @@ def test_every_page_works_on_desktop_and_phone(visit, address, chapters):
             visit.note(f"{typeset} of {formulas} formulas are typeset")
         if tab.locator("mjx-merror, mjx-container [style*='color: red']").count():  # red: an undefined macro
             visit.note("a formula has an error")
-        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        tab.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; d.hidden = false; })")
         for width in (1280, 390, 360):
             tab.set_viewport_size({"width": width, "height": 800})
             needed = tab.evaluate("document.documentElement.scrollWidth")
@@ -381,12 +392,14 @@ def test_search_finds_a_word(visit, address):
 
 
 @pytest.mark.browser
-def test_a_quiz_opens_by_keyboard(visit, address, chapters):
-    path = next((path for path, page in chapters.items() if page.select(".bn-quiz details")), None)
+def test_a_quiz_is_answered_by_keyboard(visit, address, chapters):
+    path = next((path for path, page in chapters.items() if page.select(".bn-quiz")), None)
     assert path, "no page has a quiz"
     visit.open(address, path.relative_to(SITE).as_posix())
-    option = visit.tab.locator(".bn-quiz details").first
-    option.locator("summary").focus()
+    quiz = visit.tab.locator(".bn-quiz").first
+    quiz.get_by_role("radio").first.focus()
+    visit.tab.keyboard.press("Space")
     visit.tab.keyboard.press("Enter")
-    assert option.get_attribute("open") is not None
-    assert option.locator(".sd-summary-content").is_visible()
+    said = quiz.get_by_role("status").inner_text()
+    assert re.match(r"A\. (Right|Not quite)\. .", said)
+    report(visit.problems)

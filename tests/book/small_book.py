@@ -1,0 +1,90 @@
+"""Small books for the tests of book/_ext and its scripts: a few pages in a temporary folder, built in seconds."""
+
+import contextlib
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from test_site import CHROMIUM_FLAGS, QuietHandler, absent
+
+ROOT = Path(__file__).parents[2]
+
+CONF = f"""
+import sys
+sys.path.append({str(ROOT / "book" / "_ext")!r})
+project = "A small book"
+extensions = ["myst_parser", "sphinx_design", "quiz", "reading_paths"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+html_theme = "sphinx_book_theme"
+html_static_path = [{str(ROOT / "book" / "_static")!r}]
+html_css_files = ["course.css"]
+mathjax_path = "vendor/mathjax/tex-chtml-full.js"
+exclude_patterns = ["_build"]
+"""
+
+
+def build(folder, pages, builder="html"):
+    """Build `pages` ({name: Markdown}) in `folder`; return (the folder of the result, the warnings)."""
+    (folder / "conf.py").write_text(CONF, encoding="utf-8")
+    for name, text in pages.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    output = folder / "_build" / builder
+    command = [sys.executable, "-m", "sphinx", "-q", "--no-color", "-b", builder, "-d", folder / "_build" / "doctrees"]
+    run = subprocess.run([*command, folder, output], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return output, run.stderr
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serve `folder` on localhost and give its address."""
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@contextlib.contextmanager
+def chromium():
+    """Give a Chromium without a window."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not program:
+        absent("no Chromium on PATH: install your system's package `chromium`")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        absent("the browser tests need playwright: pip install '.[dev]'")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def visit(browser, **settings):
+    """Give a tab of its own profile; at the end no script of the course may have failed in it (the theme's may)."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
+    tab = context.new_page()
+    problems = []
+    tab.on("pageerror", lambda error: problems.append(f"{error}\n{error.stack}"))
+    yield tab
+    context.close()
+    assert not [problem for problem in problems if OURS.search(problem)]
+
+
+OURS = re.compile(r"/(kept|marks|quiz|progress)\.js")
+
+FORBIDDEN = """
+Object.defineProperty(window, "localStorage", {
+    get() { throw new DOMException("The operation is insecure.", "SecurityError"); },
+});
+"""
+FULL = """
+Storage.prototype.setItem = () => { throw new DOMException("The quota has been exceeded.", "QuotaExceededError"); };
+"""
