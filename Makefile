@@ -43,6 +43,7 @@ SITE := _build/html
 endif
 
 book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
+	python -c "from bnlab.backends import numba; numba.compile_all()"  # else a page would say that it compiles
 	python -m bnlab.experiments run --all --quiet
 	$(if $(SOLUTIONS),bnlab exercises solutions)
 	jupyter-book build . $(SOLVED) $(BOOKFLAGS)

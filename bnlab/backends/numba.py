@@ -225,6 +225,14 @@ def _run(operation, x, is_last, tensors, **numbers):
     threads.run(*_entry(f"{operation}_{layout}", wide), record.address, count)
 
 
+def compile_all():
+    """Compile all loops now and keep them on this machine, so that no later call has to."""
+    for operation in ("forward", "backward"):
+        for layout in ("first", "few", "last"):
+            for dtype in (torch.float32, torch.float64):
+                _entry(f"{operation}_{layout}", dtype)
+
+
 _is_announced = False
 
 
