@@ -1,18 +1,11 @@
 """Small books for the tests of book/_ext and its scripts: a few pages in a temporary folder, built in seconds."""
 
 import contextlib
-import functools
-import http.server
 import re
-import shutil
 import subprocess
 import sys
-import threading
-from pathlib import Path
 
-from test_site import CHROMIUM_FLAGS, QuietHandler, absent
-
-ROOT = Path(__file__).parents[2]
+from browsing import ROOT
 
 CONF = f"""
 import sys
@@ -38,32 +31,6 @@ def build(folder, pages, builder="html"):
     run = subprocess.run([*command, folder, output], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     return output, run.stderr
-
-
-@contextlib.contextmanager
-def served(folder):
-    """Serve `folder` on localhost and give its address."""
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@contextlib.contextmanager
-def chromium():
-    """Give a Chromium without a window."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not program:
-        absent("no Chromium on PATH: install your system's package `chromium`")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("the browser tests need playwright: pip install '.[dev]'")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
 
 
 @contextlib.contextmanager

@@ -3,11 +3,12 @@
 import json
 import re
 
+import browsing
 import pytest
 import small_book
 import yaml
 
-ROOT = small_book.ROOT
+ROOT = browsing.ROOT
 
 INDEX = """# Book
 
@@ -176,15 +177,8 @@ def test_the_paths_take_as_long_as_they_say():
 @pytest.fixture(scope="module")
 def address(site):
     """The book on localhost."""
-    with small_book.served(site) as address:
+    with browsing.served(site) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window."""
-    with small_book.chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import re
 
+import browsing
 import pytest
 import small_book
 
@@ -161,15 +162,8 @@ def test_other_formats_have_the_whole_quiz(tmp_path, builder):
 @pytest.fixture(scope="module")
 def address(site):
     """The book on localhost."""
-    with small_book.served(site) as address:
+    with browsing.served(site) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window."""
-    with small_book.chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -5,62 +5,21 @@ marked `browser` without Chromium, they are skipped with a message; in CI (the e
 fail instead. What a page says is not tested here.
 """
 
-import functools
-import http.server
 import itertools
 import json
-import os
 import re
-import shutil
-import threading
 import zipfile
 from html import escape
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from browsing import ROOT, SITE
 
-ROOT = Path(__file__).parents[2]
-SITE = ROOT / "_build" / "html"
-
-CHROMIUM_FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 LOADING_LINKS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "manifest", "apple-touch-icon"}
 CSS_URL = re.compile(r"""url\(\s*["']?([^"')]+)|@import\s+["']([^"']+)""")
 
 
-def absent(what):
-    """Skip the test because of `what` is missing, or fail it in CI."""
-    if os.environ.get("CI"):
-        pytest.fail(what, pytrace=False)
-    pytest.skip(what)
-
-
 # --- the files -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def pages():
-    """Every page of the site: {path: parsed HTML}."""
-    if not (SITE / "index.html").exists():
-        absent("the site is not built: run `make book`")
-    bs4 = pytest.importorskip("bs4", reason="reading pages needs beautifulsoup4: pip install '.[book]'")
-    found = {path: path.read_text(encoding="utf-8") for path in sorted(SITE.rglob("*.html"))}
-    return {path: bs4.BeautifulSoup(text, "html.parser") for path, text in found.items() if "_static" not in path.parts}
-
-
-@pytest.fixture(scope="module")
-def chapters(pages):
-    """The pages a reader sees, without the one at the top that only leads on."""
-    return {path: page for path, page in pages.items() if path != SITE / "index.html"}
 
 
 def loaded(page):
@@ -258,79 +217,6 @@ def test_mathjax_comes_with_its_license():
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """Serve files without a line in the log for each."""
-
-    def log_message(self, *args):
-        """Say nothing."""
-
-
-@pytest.fixture(scope="module")
-def address(pages):
-    """The site on localhost."""
-    handler = functools.partial(QuietHandler, directory=SITE)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """Chromium without a window."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not program:
-        absent("no Chromium on PATH: install your system's package `chromium`")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        absent("the browser tests need playwright: pip install '.[dev]'")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=CHROMIUM_FLAGS)
-        yield chromium
-        chromium.close()
-
-
-class Visit:
-    """One tab that notes what goes wrong in it."""
-
-    def __init__(self, browser, theme):
-        self.context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme)
-        self.theme = theme
-        self.problems = []
-        self.name = ""
-        self.tab = self.context.new_page()
-        self.tab.on("console", lambda message: message.type == "error" and self.note(f"console: {message.text}"))
-        self.tab.on("pageerror", lambda error: self.note(f"script: {error}"))
-        self.tab.on("requestfailed", lambda request: self.note(f"could not load {request.url}"))
-        self.tab.on("response", lambda response: response.ok or self.note(f"{response.status} for {response.url}"))
-        self.tab.route(lambda url: urlsplit(url).hostname != "127.0.0.1", self.refuse)
-
-    def note(self, problem):
-        """Remember `problem` together with the page it happened on."""
-        self.problems.append(f"{self.name}: {problem}")
-
-    def refuse(self, route):
-        """Note a request to another host and don't let it out."""
-        self.note(f"asks another host for {route.request.url}")
-        route.abort()
-
-    def open(self, address, name):
-        """Load a page and wait until its formulas are set."""
-        self.name = name
-        self.tab.goto(f"{address}/{name}", wait_until="load")
-        self.tab.evaluate("() => window.MathJax?.startup?.promise")
-
-
-@pytest.fixture
-def visit(request, browser):
-    """A fresh tab, light unless the test asks for another color scheme."""
-    visit = Visit(browser, getattr(request, "param", "light"))
-    yield visit
-    visit.context.close()
 
 
 @pytest.mark.browser
