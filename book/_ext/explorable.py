@@ -161,7 +161,7 @@ def visit_still(self, node):
     width, height = node["size"]
     self.body.append(
         f'<div class="bn-explorable-stage"><img class="bn-explorable-still" src="{source}" '
-        f'alt="{html.escape(node["alt"])}" width="{width}" height="{height}" loading="lazy"></div>\n'
+        f'alt="{html.escape(node["alt"])}" width="{width}" height="{height}" loading="lazy"/></div>\n'
     )
     raise nodes.SkipNode
 

@@ -13,6 +13,7 @@ sys.path.append({str(ROOT / "book" / "_ext")!r})
 project = "A small book"
 extensions = ["myst_parser", "sphinx_design", "explorable", "quiz", "reading_paths"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
+numfig = True
 html_theme = "sphinx_book_theme"
 html_static_path = [{str(ROOT / "book" / "_static")!r}]
 html_css_files = ["course.css"]

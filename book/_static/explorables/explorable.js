@@ -224,6 +224,8 @@ window.bnExplorables = (() => {
         handle: (...place) => wanted.push(place),
       };
       drawing.replaceChildren(...[draw(result, state, context)].flat());
+      // Plot names the kinds of its marks ("dot"). The drawing is one picture, which the caption and the sentence describe.
+      for (const part of drawing.querySelectorAll("[aria-label]")) part.removeAttribute("aria-label");
       for (const [control, ...place] of wanted) {
         if (!knobs.has(control)) {
           knobs.set(control, buildKnob(figure, controls.find(({ name }) => name === control), change));
