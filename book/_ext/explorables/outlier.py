@@ -7,9 +7,9 @@ from sklearn.datasets import load_wine
 from bnlab.experiments.feature_scaling import scale
 
 ALT = (
-    "Four strips of dots for the proline of 178 wines. In the first, one wine lies far to the right of all others, ten "
-    "times as high as it should be. Below: after min-max scaling the others are squeezed against zero; standardized, "
-    "they keep about two fifths of their spread; after robust scaling they are as wide as ever."
+    "Four strips of dots for the proline of 178 wines. In the first, one wine lies far to the right of all others, "
+    "ten times as high as it should be. Below: after min-max scaling the others are squeezed against zero; "
+    "standardized, they keep about two fifths of their spread; after robust scaling they are as wide as ever."
 )
 HEIGHT = (560, 600)
 START = 10  # the wrong value, times what it should be
