@@ -29,9 +29,14 @@ NAMES = explorable.names()
 CAPTION = "A caption with $x$ and {ref}`label`."
 
 
+def target(name):
+    """Return the name of a figure on its page."""
+    return f"fig-{name.replace('_', '-')}"
+
+
 def figure(name, caption=CAPTION):
     """Return the directive of an explorable."""
-    return f":::{{explorable}} {name}\n:name: fig-{name}\n\n{caption}\n:::\n"
+    return f":::{{explorable}} {name}\n:name: {target(name)}\n\n{caption}\n:::\n"
 
 
 # --- what a figure computes ------------------------------------------------------------------------------------------
@@ -154,7 +159,9 @@ INDEX = "(label)=\n# Book\n\n```{{toctree}}\n{}\n```\n"
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A book with a page for every figure, and one without; built without a warning."""
-    pages = {name: f"# A page\n\nIts figure is {{numref}}`fig-{name}`.\n\n{figure(name)}\nMore.\n" for name in NAMES}
+    pages = {
+        name: f"# A page\n\nIts figure is {{numref}}`{target(name)}`.\n\n{figure(name)}\nMore.\n" for name in NAMES
+    }
     pages |= {"plain": "# Plain\n\nNo figure here.\n", "far": "# Far\n\n" + "One more.\n\n" * 120 + figure("outlier")}
     pages["far"] = pages["far"].replace(":name: fig-outlier\n", "")
     folder, warnings = small_book.build(
@@ -169,7 +176,7 @@ def test_a_figure_is_a_picture_with_words_and_a_reserved_place(site, name):
     bs4 = pytest.importorskip("bs4")
     page = bs4.BeautifulSoup((site / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
     found = page.select_one("figure.bn-explorable")
-    assert (found["data-explorable"], found["id"]) == (name, f"fig-{name}")
+    assert (found["data-explorable"], found["id"]) == (name, target(name))
     assert re.fullmatch(r"--bn-height: [\d.]+rem; --bn-height-narrow: [\d.]+rem", found["style"])
     still = found.select_one(".bn-explorable-stage > img")
     assert still["alt"] == explorable.load(name).ALT
@@ -292,7 +299,7 @@ class Page:
 def test_a_figure_comes_alive(browser, site, address, name, place):
     base = address if place == "server" else site.as_uri()
     with small_book.visit(browser) as tab:
-        page = Page(tab, f"{base}/{name}.html#fig-{name}")
+        page = Page(tab, f"{base}/{name}.html#{target(name)}")
         assert page.figure.locator(".bn-explorable-drawing svg").first.is_visible()
         assert page.sentence == computed(name)[0][2]  # as in Node
         assert not page.figure.locator("img").is_visible()
@@ -307,7 +314,7 @@ def test_a_figure_comes_alive(browser, site, address, name, place):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_is_moved_by_keyboard_alone(browser, address, name):
     with small_book.visit(browser) as tab:
-        page = Page(tab, f"{address}/{name}.html#fig-{name}")
+        page = Page(tab, f"{address}/{name}.html#{target(name)}")
         begin, drawn = page.sentence, page.drawing
         said = set()
         reached = []
@@ -343,7 +350,7 @@ def test_a_figure_is_moved_by_keyboard_alone(browser, address, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_knobs_are_dragged(browser, address, name):
     with small_book.visit(browser) as tab:
-        page = Page(tab, f"{address}/{name}.html#fig-{name}")
+        page = Page(tab, f"{address}/{name}.html#{target(name)}")
         for knob in page.figure.locator(".bn-explorable-knob").all():
             before, box = page.drawing, knob.bounding_box()
             tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -371,7 +378,7 @@ OUTSIDE = """
 def test_a_figure_fits_its_place(browser, address, name, width):
     with small_book.visit(browser) as tab:
         tab.set_viewport_size({"width": width, "height": 780})
-        page = Page(tab, f"{address}/{name}.html#fig-{name}")
+        page = Page(tab, f"{address}/{name}.html#{target(name)}")
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         stage = page.figure.locator(".bn-explorable-stage")
         assert stage.evaluate("e => e.querySelector('.bn-explorable-live').scrollHeight - e.clientHeight") <= 1
@@ -388,7 +395,7 @@ def test_a_figure_fits_its_place(browser, address, name, width):
 def test_a_figure_is_accessible_in_light_and_dark(browser, address, name, theme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[dev]'")
     with small_book.visit(browser, color_scheme=theme) as tab:
-        page = Page(tab, f"{address}/{name}.html#fig-{name}")
+        page = Page(tab, f"{address}/{name}.html#{target(name)}")
         before = page.drawing
         found = axe.Axe().run(tab, context="figure.bn-explorable")
         assert found.violations_count == 0, found.generate_report()
@@ -400,7 +407,7 @@ def test_a_figure_is_accessible_in_light_and_dark(browser, address, name, theme)
 @pytest.mark.parametrize("name", NAMES)
 def test_on_paper_there_is_the_still_picture(browser, address, name):
     with small_book.visit(browser) as tab:
-        page = Page(tab, f"{address}/{name}.html#fig-{name}")
+        page = Page(tab, f"{address}/{name}.html#{target(name)}")
         still = page.figure.locator("img")
         tab.wait_for_function("() => document.querySelector('.bn-explorable-still').naturalWidth > 0")
         tab.emulate_media(media="print")

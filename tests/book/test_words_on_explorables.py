@@ -127,3 +127,76 @@ def test_some_gain_is_stable_for_the_sigmoid():
         _, gradient = module.profile(data, "sigmoid", 2.0**exponent, 50, "plain")
         change.append(gradient[0] / gradient[-1])
     assert change[0] < 1e-20 and change[1] < 1 < change[2] and change[3] > 1e3
+
+
+def test_the_best_rate_on_raw_features_and_two_steps_on_standardized_ones():
+    assert says("scaling", "about a quarter of a percent is left after 30 steps at the best of these rates")
+    assert says("scaling", "a rate a few percent higher is beyond the limit", "two steps at 0.9 leave less")
+    data = data_of("descent")
+
+    def left(scaling, rate, steps):
+        H, end = np.array(data[scaling]["hessian"]), np.array(data[scaling]["end"])
+        error = np.linalg.matrix_power(np.eye(2) - rate * H, steps) @ -end
+        return error @ H @ error / 2 / data[scaling]["height"]
+
+    rates = np.arange(0.02, 2.1, 0.02)
+    raw = [left("raw", rate, 30) for rate in rates]
+    limit = 2 / np.linalg.eigvalsh(data["raw"]["hessian"])[-1]
+    assert 0.0022 < min(raw) < 0.0028 and 1.03 < limit / rates[np.argmin(raw)] < 1.1
+    assert left("standardized", 0.9, 2) < min(raw) < left("standardized", 0.9, 1)
+
+
+def test_how_far_the_wrong_value_must_go():
+    assert says("scaling", "three times the right value is enough; standardization holds out until between seven and")
+    x = np.array(data_of("outlier")["x"])
+
+    def kept(factor, spread):
+        return spread(x) / spread(np.r_[factor * x[0], x[1:]])
+
+    assert kept(3, np.ptp) < 0.5 and kept(8, np.std) < 0.5 < kept(7, np.std)
+
+
+def test_momentum_and_batch_size():
+    assert says("training_and_evaluation", "momentum 0.5 is near the new mean after two of them", "takes thirteen")
+    assert says("training_and_evaluation", "momentum 0.32 is quieter than that, and near after four")
+    data = data_of("running_statistics")
+    std = data["var"] ** 0.5
+
+    def follow(m, momentum):
+        """How far off it is before the change, and how many batches it takes after it."""
+        batches, true = np.array(data["batches"])[:, :m], np.full(100, data["mean"])
+        batches[50:], true[50:] = 1.5 * batches[50:] - std, 1.5 * true[50:] - std
+        line = [0.0]
+        for mean in batches.mean(axis=1):
+            line.append((1 - momentum) * line[-1] + momentum * mean)
+        off = np.abs(np.array(line[1:]) - true) / std
+        return np.sqrt((off[25:50] ** 2).mean()), np.argmax(off[50:] < 0.5) + 1
+
+    a_batch, _ = follow(4, 1.0)
+    assert follow(4, 0.5)[0] > a_batch / 2 and follow(4, 0.5)[1] == 2
+    assert follow(4, 0.1)[0] < a_batch / 5 and follow(4, 0.1)[1] == 13
+    assert follow(64, 0.32)[0] < follow(4, 0.1)[0] and follow(64, 0.32)[1] == 4
+
+
+def test_gamma_and_beta_keep_their_promise_for_the_batch_alone():
+    assert says("batch_norm_transform", "$\\beta = 1$, $\\gamma = 2$ do it for any batch")
+    x, past = np.array(explorable.load("live_batch").X), data_of("live_batch")
+    batch, other = 2 * (x - x.mean()) / x.std() + 1, 2 * (x - past["mean"]) / past["var"] ** 0.5 + 1
+    np.testing.assert_allclose([batch.mean(), batch.std()], [1, 2])
+    assert abs(other.mean() - 1) > 0.5 and abs(other.std() - 2) > 0.5
+
+
+def test_pulling_one_gradient_moves_all_six():
+    assert says("backward_pass", "all six change")
+    x_hat = np.array(data_of("removed_gradient")["x_hat"])
+    follows = np.eye(6) - 1 / 6 - np.outer(x_hat, x_hat) / 6
+    assert np.abs(follows).min() > 0.01
+
+
+def test_lopsided_values_make_the_cloud_lean():
+    assert says("regularization", "Four times the batch, half the cloud", "both its mean and its variance came out too")
+    module, data = explorable.load("batch_noise"), data_of("batch_noise")
+    x = np.array(data["area"]["x"])
+    for seed in (1, 2, 3):
+        batches = module.draw(x, 16, seed)
+        assert np.corrcoef(batches.mean(axis=1), batches.var(axis=1))[0, 1] > 0.5

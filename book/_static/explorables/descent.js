@@ -104,12 +104,12 @@
       const last = left.at(-1);
       const where = `${scaling === "raw" ? "Raw" : "Standardized"} features, condition number ${kappa.toPrecision(2)}.`;
       if (rate > limit) {
-        return `${where} The learning rate ${rate.toFixed(2)} is above the limit of ${limit.toFixed(2)}: every step overshoots by more than the last.`;
+        return `${where} The learning rate ${rate.toFixed(2)} is above the limit of ${limit.toFixed(3)}: every step overshoots by more than the last.`;
       }
       const percent = 100 * last;
       const share = percent < 0.01 ? "less than 0.01%" : `${percent.toPrecision(2)}%`;
       const plural = steps === 1 ? "step" : "steps";
-      return `${where} At the learning rate ${rate.toFixed(2)} (the limit is ${limit.toFixed(2)}), ${share} of the way down is left after ${steps} ${plural}.`;
+      return `${where} At the learning rate ${rate.toFixed(2)} (the limit is ${limit.toFixed(3)}), ${share} of the way down is left after ${steps} ${plural}.`;
     },
   });
 })();

@@ -101,7 +101,7 @@
       const whose = statistics === "batch" ? "The batch has" : "The running statistics are";
       const moving = statistics === "batch" ? "all six change" : "the other five stay";
       return (
-        `${whose} mean ${two(mu)} and variance ${two(variance_)}. What leaves has mean ${two(mean(y))} and ` +
+        `${whose} mean ${two(mu)} and variance ${variance_ < 0.1 ? Number(variance_.toPrecision(2)) : two(variance_)}. What leaves has mean ${two(mean(y))} and ` +
         `standard deviation ${two(Math.sqrt(variance(y)))}.` +
         (gamma === 0 ? " With gamma 0 it is beta, whatever comes in." : ` Move one value, and ${moving}.`)
       );

@@ -55,6 +55,8 @@
         running_off: off("running_mean"),
         worth: (2 - weight) / weight,
         start: (1 - weight) ** half,
+        // Batches after the middle until the running mean is near the true one; negative where it doesn't come near.
+        arrival: steps.findIndex((step, k) => k >= half && Math.abs(step.running_mean - step.true_mean) < 0.5 * std) + 1 - half,
       };
     },
 
@@ -88,15 +90,19 @@
       ];
     },
 
-    say({ weight, batch_off, running_off, worth, start }, { size }) {
+    say({ weight, batch_off, running_off, worth, start, arrival }, { size, jump }) {
       const percent = (share) => {
         const value = 100 * share;
         return value < 0.1 ? "less than 0.1%" : `${Number(value.toPrecision(2))}%`;
       };
+      const batches = (count) => `${Number(count.toPrecision(2))} ${count < 1.5 ? "batch" : "batches"}`;
+      const late =
+        arrival > 0 ? `it is near the new one after ${batches(arrival)}` : "50 batches don't bring it near the new one";
       return (
-        `Batches of ${2 ** size}, momentum ${weight}: batches 26 to 50 are off by ${batch_off.toFixed(2)} standard deviations in ` +
-        `their mean, the running mean is off by ${running_off.toFixed(2)}. In the long run it is worth a plain average over ` +
-        `${Number(worth.toPrecision(2))} ${worth < 1.5 ? "batch" : "batches"}; after 50 of them the start still weighs ${percent(start)}.`
+        `Momentum ${weight} is worth a plain average over ${batches(worth)}. During batches 26 to 50, the mean of ` +
+        `${2 ** size} values is off by ${batch_off.toFixed(2)} standard deviations, the running mean by ` +
+        `${running_off.toFixed(2)}. ` +
+        (jump ? `When the weights change, ${late}.` : `After 50 batches the start still weighs ${percent(start)}.`)
       );
     },
   });

@@ -26,6 +26,7 @@ def oracle(state, data):
                 "true_var": var,
             }
         )
+    near = [abs(s["running_mean"] - s["true_mean"]) < 0.5 * np.sqrt(data["var"]) for s in steps[50:]]
     weights = momentum * (1 - momentum) ** np.arange(100_000)
     return {
         "weight": momentum,
@@ -33,5 +34,6 @@ def oracle(state, data):
         "batch_off": np.sqrt(np.mean([(s["mean"] - data["mean"]) ** 2 for s in steps[25:50]]) / data["var"]),
         "running_off": np.sqrt(np.mean([(s["running_mean"] - data["mean"]) ** 2 for s in steps[25:50]]) / data["var"]),
         "worth": 1 / (weights**2).sum(),
+        "arrival": near.index(True) + 1 if any(near) else -50,
         "start": 1 - weights[:50].sum(),
     }
