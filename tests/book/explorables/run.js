@@ -1,0 +1,24 @@
+// Runs the `compute` and `say` of an explorable outside of any page: node run.js, with {script, data, states} as JSON on
+// standard input. Prints {controls, results, sentences} as JSON, where numbers that JSON doesn't know are words.
+//
+// The script sees `bnExplorables` and the language itself, nothing else, and what it is given can't be changed.
+"use strict";
+
+const fs = require("node:fs");
+const vm = require("node:vm");
+
+function freeze(value) {
+  if (value !== null && typeof value === "object") Object.values(Object.freeze(value)).forEach(freeze);
+  return value;
+}
+
+const { script, data, states } = JSON.parse(fs.readFileSync(0, "utf-8"));
+let figure = null;
+const bnExplorables = { define: (name, defined) => (figure = defined) };
+vm.runInNewContext(fs.readFileSync(script, "utf-8"), { bnExplorables }, { filename: script });
+
+freeze([data, states]);
+const results = states.map((state) => figure.compute(state, data));
+const sentences = states.map((state, index) => figure.say(results[index], state, data));
+const words = (key, value) => (typeof value === "number" && !Number.isFinite(value) ? String(value) : value);
+console.log(JSON.stringify({ controls: figure.controls, results, sentences }, words));
