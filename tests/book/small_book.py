@@ -11,7 +11,7 @@ CONF = f"""
 import sys
 sys.path.append({str(ROOT / "book" / "_ext")!r})
 project = "A small book"
-extensions = ["myst_parser", "sphinx_design", "quiz", "reading_paths"]
+extensions = ["myst_parser", "sphinx_design", "quiz", "reading_paths", "in_page"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 html_theme = "sphinx_book_theme"
 html_static_path = [{str(ROOT / "book" / "_static")!r}]
@@ -45,7 +45,7 @@ def visit(browser, **settings):
     assert not [problem for problem in problems if OURS.search(problem)]
 
 
-OURS = re.compile(r"/(kept|marks|quiz|progress)\.js")
+OURS = re.compile(r"/(kept|marks|quiz|progress|in_page/\w+)\.js")
 
 FORBIDDEN = """
 Object.defineProperty(window, "localStorage", {
