@@ -4,8 +4,8 @@ Every output goes, as it comes, to a function that is given the dictionary a not
 stream, display_data, execute_result or error. The value of a cell's last expression is shown, `display` shows more, and
 what prints goes to a stream. Lines that begin with % or ! belong to Jupyter and are left out.
 
-What this isn't: IPython. It has no history, no completion, no await, and nothing to interrupt a cell with: the page ends
-the whole worker.
+What this isn't: IPython. It has no history, no completion, no await, and nothing to interrupt a cell with: the page
+ends the whole worker.
 """
 
 import ast
@@ -18,7 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
 
 TEXT_LIMIT = 100_000  # characters that one cell may show as text
@@ -51,7 +51,7 @@ class Kernel:
         self.module = ModuleType("__main__")  # classes of the reader's say that they come from there, as in Jupyter
         self.names = vars(self.module)
         self.names |= {"__builtins__": builtins, "display": self.display}
-        self.at_end: list[Callable[[], None]] = []  # called after every cell: open figures are shown
+        self.after_cell: Callable[[bool], None] = lambda ok: None  # told how it went: open figures are shown now
         self._outputs = Outputs(send)
 
     def run(self, code: str) -> bool:
@@ -71,10 +71,10 @@ class Kernel:
             with contextlib.redirect_stdout(outputs.stdout), contextlib.redirect_stderr(outputs.stderr):
                 try:
                     self._execute(code, file)
-                    for show in self.at_end:
-                        show()
+                    self.after_cell(True)
                 except BaseException as error:  # of whatever kind: the reader sees it, and the session goes on
-                    outputs.error(error, file, code)
+                    self.after_cell(False)
+                    outputs.error(error)
                     return False
                 return True
         finally:
@@ -128,10 +128,10 @@ class Outputs:
         if len(kept) < len(text):
             self._say_cut()
 
-    def error(self, error: BaseException, file: str, code: str) -> None:
+    def error(self, error: BaseException) -> None:
         """Send an error with its traceback, of which a reader sees the lines of his own cells."""
         self.flush()
-        lines = shown_traceback(error, file, code)
+        lines = shown_traceback(error)
         message = cut(message_of(error), 2_000)
         self._send({"output_type": "error", "ename": type(error).__name__, "evalue": message, "traceback": lines})
 
@@ -230,7 +230,7 @@ def message_of(error: BaseException) -> str:
         return "(its message can't be shown)"
 
 
-def shown_traceback(error: BaseException, file: str, code: str) -> list[str]:
+def shown_traceback(error: BaseException) -> list[str]:
     """The lines of a traceback as a notebook shows them: of the cells' frames alone, and of the cause first."""
     chain, seen = [error], {id(error)}
     while (before := earlier_error(chain[-1])) is not None and id(before) not in seen:

@@ -26,6 +26,7 @@ def start(problem_set: str, send: Callable[[str], None]) -> Callable[[str, int |
     """
     import numpy  # noqa: F401  it takes a second, which belongs to the start and not to the first cell
 
+    from bnlab.in_page import figures
     from bnlab.in_page.kernel import Kernel
 
     if problem_set:
@@ -36,6 +37,7 @@ def start(problem_set: str, send: Callable[[str], None]) -> Callable[[str, int |
         sys.path.insert(0, str(folder))
         os.chdir(folder)
     kernel = Kernel(lambda output: send(json.dumps(output)))
+    kernel.after_cell = figures.install(kernel.display).after_cell
 
     def run(code: str, number: int | None = None) -> list:
         if number is not None:
