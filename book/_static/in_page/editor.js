@@ -4,12 +4,14 @@
 //     const editor = bnEditor.open(place, { text, label, hint, readOnly, change, run });
 //     editor.text = "...";  editor.focus();
 //
-// `bnEditor.plain(place, ...)` is a text area in any case, for words. Tab indents. Escape, and then Tab, leaves; `hint` is the id of the text that says so. `run(stays)` is called on
+// `bnEditor.plain(place, ...)` is a text area in any case, for words. Who comes by Tab leaves by Tab. From the
+// first key typed on, Tab indents, until Escape; `hint` is the id of the text that says so. `run(stays)` is called on
 // Shift+Enter, and on Ctrl+Enter or Cmd+Enter with true.
 "use strict";
 
 window.bnEditor = (() => {
   const source = new URL("../vendor/codemirror/codemirror.js", document.currentScript.src);
+  const TAB_LEAVES = ["Tab", "Escape", "Shift", "Control", "Alt", "Meta"]; // after no other key than these
   let loading;
 
   function load() {
@@ -31,11 +33,17 @@ window.bnEditor = (() => {
       { key: "Mod-Enter", run: () => (run(true), true) },
       { key: "Escape", run: (view) => (view.setTabFocusMode(true), false) },
     ];
+    const tabs = {
+      focus: (event, view) => void view.setTabFocusMode(true),
+      click: (event, view) => void view.setTabFocusMode(readOnly),
+      keydown: (event, view) => void (TAB_LEAVES.includes(event.key) || view.setTabFocusMode(readOnly)),
+    };
     const view = new EditorView({
       parent: place,
       state: EditorState.create({
         doc: text,
         extensions: [
+          Prec.highest(EditorView.domEventHandlers(tabs)),
           Prec.highest(keymap.of(keys)),
           keymap.of([...defaultKeymap, ...historyKeymap, indentWithTab]),
           history(),
@@ -48,7 +56,6 @@ window.bnEditor = (() => {
           EditorState.readOnly.of(readOnly),
           EditorView.contentAttributes.of({ "aria-label": label, "aria-describedby": hint, "aria-readonly": readOnly }),
           EditorView.updateListener.of((update) => update.docChanged && change(update.state.doc.toString())),
-          EditorView.domEventHandlers({ focus: (event, focused) => focused.setTabFocusMode(readOnly) }),
         ],
       }),
     });

@@ -133,7 +133,7 @@
   const keys = make(
     "p",
     { id: "bn-keys" },
-    "Shift+Enter runs a cell and goes on to the next one, Ctrl+Enter stays in it. Tab indents; to leave an editor by the keyboard, press Escape, then Tab.",
+    "Shift+Enter runs a cell and goes on to the next one, Ctrl+Enter stays in it. Where you write, Tab indents: press Escape, then Tab, to go on from there.",
   );
   const said = make("p", { className: "bn-said" });
   said.setAttribute("role", "status");
