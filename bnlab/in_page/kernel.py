@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
-TEXT_LIMIT = 100_000  # characters that one cell may show as text
-PICTURES_LIMIT = 3_000_000  # and as pictures
+PRINTED_LIMIT = 100_000  # characters that one cell may print
+VALUE_LIMIT = 20_000  # of one value's text
+SHOWN_LIMIT = 3_000_000  # of all values that one cell shows, pictures among them
 TRACEBACK_LIMIT = 12  # frames
 STREAM_PAUSE = 0.1  # seconds between two pieces of a stream
 MAGIC = re.compile(r"^\s*(%|!|\?)|^\s*[\w.]+\?+\s*$")
@@ -102,7 +103,7 @@ class Outputs:
 
     def __init__(self, send: Send):
         self._send = send
-        self._text, self._pictures = TEXT_LIMIT, PICTURES_LIMIT
+        self._room = {"printed": PRINTED_LIMIT, "shown": SHOWN_LIMIT}
         self._cut = False
         self.stdout, self.stderr = Stream("stdout", self), Stream("stderr", self)
 
@@ -110,19 +111,16 @@ class Outputs:
         """Send a value in all the forms it has."""
         self.flush()
         data, metadata = forms(value)
-        pictures = sum(len(form) for mime, form in data.items() if mime.startswith("image/"))
-        text = sum(len(form) for mime, form in data.items() if isinstance(form, str)) - pictures
-        if text > self._text or pictures > self._pictures:
+        self._room["shown"] -= sum(len(str(form)) for form in data.values())
+        if self._room["shown"] < 0:
             self._say_cut()
             return
-        self._text -= text
-        self._pictures -= pictures
         self._send({"output_type": kind, "data": data, "metadata": metadata, **more})
 
     def print(self, name: str, text: str) -> None:
         """Send a piece of a stream, or of it what there is room for."""
-        kept = text[: max(self._text, 0)]
-        self._text -= len(text)
+        kept = text[: max(self._room["printed"], 0)]
+        self._room["printed"] -= len(text)
         if kept:
             self._send({"output_type": "stream", "name": name, "text": kept})
         if len(kept) < len(text):
@@ -141,15 +139,16 @@ class Outputs:
 
     @property
     def is_full(self) -> bool:
-        return self._cut
+        """Whether nothing that is printed would be shown any more."""
+        return self._room["printed"] < 0
 
     def _say_cut(self) -> None:
         if not self._cut:
             self._cut = True
-            text = (
-                f"\n[The rest is not shown: a cell shows up to {TEXT_LIMIT // 1000} kB. Print less, or only a part.]\n"
+            note = (
+                f"[The rest is not shown: a cell shows up to {PRINTED_LIMIT // 1000} kB. Print less, or only a part.]"
             )
-            self._send({"output_type": "stream", "name": "stderr", "text": text})
+            self._send({"output_type": "stream", "name": "stderr", "text": f"\n{note}\n"})
 
 
 class Stream(io.TextIOBase):
@@ -201,7 +200,7 @@ def forms(value: Any) -> tuple[dict, dict]:
         found = bundle(value)
         data, metadata = found if isinstance(found, tuple) else (found, {})
         return {"text/plain": repr(value), **data}, metadata
-    data = {"text/plain": cut(shown(value), TEXT_LIMIT)}
+    data = {"text/plain": cut(shown(value), VALUE_LIMIT)}
     for mime, method in SHOWN_BY_METHOD.items():
         if not isinstance(value, type) and callable(getattr(value, method, None)):
             form = getattr(value, method)()
@@ -215,7 +214,7 @@ def shown(value: Any) -> str:
     if type(value) in (list, tuple, dict, set) and len(text := repr(value)) > 79:
         import pprint  # seldom needed, and not small
 
-        return pprint.pformat(value, sort_dicts=False) if len(text) < TEXT_LIMIT else text
+        return pprint.pformat(value, sort_dicts=False) if len(text) < VALUE_LIMIT else text
     return repr(value)
 
 

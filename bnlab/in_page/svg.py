@@ -485,8 +485,9 @@ def markers_svg(line: Line, x: np.ndarray, y: np.ndarray) -> str:
     shape = "h0" if is_dot else shapes[line.marker]
     data = "".join(f"M{a:.1f},{b:.1f}{shape}" for a, b in zip(x[kept], y[kept], strict=True))
     if is_dot:  # the round end of a line without length: by far the shortest way to write many
-        dots = path(data, stroke, line.size / (2 if line.marker == "." else 1), alpha=line.alpha)
-        return dots.replace("stroke-linejoin", "stroke-linecap")
+        width = line.size / (2 if line.marker == "." else 1)
+        style = f"fill:none;stroke:{stroke};stroke-width:{width:g};stroke-linecap:round;opacity:{line.alpha:g}"
+        return f'<path d="{data}" style="{style}"/>'
     return path(data, stroke, 1.3 if fill in ("none", PAPER) else 0.5, alpha=line.alpha, fill=fill)
 
 
