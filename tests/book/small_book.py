@@ -36,7 +36,7 @@ def build(folder, pages, builder="html"):
 @contextlib.contextmanager
 def visit(browser, **settings):
     """Give a tab of its own profile; at the end no script of the course may have failed in it (the theme's may)."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
     tab = context.new_page()
     problems = []
     tab.on("pageerror", lambda error: problems.append(f"{error}\n{error.stack}"))

@@ -407,3 +407,358 @@ def grades(name, notebook):
     with Grader(material(name), Sandbox()) as grader:
         graded = grader.grade(json.dumps(notebook).encode(), "alice")
     return {question.question: question.score for question in graded.record.questions}
+
+
+# --- one tab in which Python runs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tab(started):
+    """The tab with Python, with every cell as it was handed out."""
+    reset = started.get_by_role("button", name="Reset all")
+    if reset.is_enabled():
+        started.once("dialog", lambda dialog: dialog.accept())
+        reset.click()
+    started.wait_for_function(IS_READY, timeout=LOADS)
+    yield started
+
+
+@pytest.mark.browser
+def test_an_endless_loop_is_stopped_and_the_page_stays_alive(tab):
+    write(tab, "cell-1", "import numpy as np\nfrom checks import check\nremembered = 17\n")
+    press(tab, "cell-1", "Run")
+    says(tab, "cell-1", "Done")
+    write(tab, "min_max-solution", "while True:\n    pass\n")
+    press(tab, "min_max-solution", "Run")
+    tab.locator(".bn-in-page").get_by_text("Python is running.").wait_for()
+    write(tab, "which_scaling", "I can go on writing.")
+    assert editor(tab, "which_scaling").input_value() == "I can go on writing."
+    press(tab, "min_max-solution", "Stop")
+    says(tab, "min_max-solution", "Stopped after .* s. What ran before runs again")
+    tab.wait_for_function(IS_READY, timeout=LOADS)
+    write(tab, "min_max-solution", "remembered + 1\n")
+    press(tab, "min_max-solution", "Run")
+    says(tab, "min_max-solution", "Done")
+    assert cell(tab, "min_max-solution").locator(".bn-cell-output").inner_text().strip() == "18"
+
+
+@pytest.mark.browser
+def test_who_stops_the_repetition_of_earlier_cells_starts_afresh(tab):
+    write(tab, "cell-1", "import time\n\nstart = time.time()\nwhile time.time() < start + 2:\n    pass\nlost = 1\n")
+    press(tab, "cell-1", "Run")
+    says(tab, "cell-1", "Done after 2")
+    write(tab, "cell-3", "while True:\n    pass\n")
+    press(tab, "cell-3", "Run")
+    tab.wait_for_timeout(300)
+    press(tab, "cell-3", "Stop")
+    panel = tab.locator(".bn-python")
+    panel.get_by_text("Your earlier cells run again").wait_for(timeout=LOADS)
+    panel.get_by_role("button", name="Stop").click()
+    tab.wait_for_function(IS_READY, timeout=LOADS)
+    write(tab, "min_max-solution", "lost\n")
+    write(tab, "cell-1", "# nothing\n")
+    write(tab, "cell-3", "# nothing\n")
+    press(tab, "min_max-solution", "Run")
+    says(tab, "min_max-solution", "Has the cell that defines this name been run")
+
+
+@pytest.mark.browser
+def test_huge_output_is_cut_and_the_page_stays_alive(tab):
+    write(tab, "min_max-solution", "while True:\n    print('x' * 1000)\n")
+    press(tab, "min_max-solution", "Run")
+    output = cell(tab, "min_max-solution").locator(".bn-cell-output")
+    output.get_by_text("The rest is not shown").wait_for()
+    assert len(output.inner_text()) < 110_000
+    assert output.bounding_box()["height"] < 800
+    assert output.get_attribute("tabindex") == "0"
+    write(tab, "which_scaling", "Still here.")
+    press(tab, "min_max-solution", "Stop")
+    says(tab, "min_max-solution", "Stopped")
+    tab.wait_for_function(IS_READY, timeout=LOADS)
+
+
+@pytest.mark.browser
+def test_html_that_a_cell_shows_can_neither_run_nor_load_anything(tab):
+    html = "<b onclick='x()'>bold</b><script>window.ran = 1</script><img src=x onerror='window.ran = 1'><a href=x>y</a>"
+    code = f"class Bad:\n    def _repr_html_(self):\n        return {html!r}\n\nBad()\n"
+    write(tab, "min_max-solution", code)
+    press(tab, "min_max-solution", "Run")
+    says(tab, "min_max-solution", "Done")
+    shown = cell(tab, "min_max-solution").locator(".bn-output-html")
+    assert shown.evaluate("element => element.innerHTML") == "<b>bold</b>"
+    assert tab.evaluate("window.ran") is None
+
+
+@pytest.mark.browser
+def test_errors_say_where_and_what_to_do(tab):
+    press(tab, "cell-8", "Run")  # a figure of a function that isn't written yet
+    says(tab, "cell-8", "NameError|error|Not written")
+    press(tab, "min_max", "Check")
+    says(tab, "min_max", "0 of 11 points: not answered")
+    write(tab, "min_max-solution", "def min_max(:\n")
+    press(tab, "min_max-solution", "Run")
+    says(tab, "min_max-solution", "An error")
+    assert "SyntaxError" in cell(tab, "min_max-solution").locator(".bn-output-error").inner_text()
+
+
+@pytest.mark.browser
+def test_a_check_runs_the_answer_first_and_its_points_are_kept(tab, home):
+    write(tab, "min_max-solution", RIGHT)
+    press(tab, "min_max", "Check")
+    says(tab, "min_max", "8 of 11 points: partly right")
+    value = kept(tab)["exercise/ps1_scaling/min_max"]
+    assert (value["score"], value["points"]) == (8, 11)
+    assert "Checked so far: 8 of 93 points. A person gives the other 7" in tab.locator(".bn-score").inner_text()
+    other = tab.context.new_page()
+    other.goto(f"{home}/progress.html")
+    assert "1 question checked, 8 of 11 points" in other.locator(".bn-progress").inner_text()
+    other.close()
+
+
+@pytest.mark.browser
+def test_run_all_above_runs_what_stands_above(tab):
+    press(tab, "fit_standardizer", "Run all above")
+    says(tab, "fit_standardizer-solution", "Done")
+    assert note(tab, "min_max").inner_text().startswith("0 of 11")
+    assert not note(tab, "cell-13").inner_text()
+
+
+@pytest.mark.browser
+def test_resetting_asks_first_and_can_be_undone(tab):
+    before = editor(tab, "min_max-solution").inner_text()
+    write(tab, "min_max-solution", RIGHT)
+    press(tab, "min_max", "Check")
+    says(tab, "min_max", "8 of 11")
+    tab.once("dialog", lambda dialog: dialog.dismiss())
+    press(tab, "min_max-solution", "Reset")
+    assert "return (x - low)" in editor(tab, "min_max-solution").inner_text()
+    tab.once("dialog", lambda dialog: dialog.accept())
+    press(tab, "min_max-solution", "Reset")
+    assert editor(tab, "min_max-solution").inner_text() == before
+    tab.wait_for_timeout(400)
+    assert not [name for name in kept(tab) if "min_max" in name]
+    press(tab, "min_max-solution", "Undo")
+    assert "return (x - low)" in editor(tab, "min_max-solution").inner_text()
+    tab.wait_for_timeout(400)
+    assert {"answer/ps1_scaling/min_max-solution", "exercise/ps1_scaling/min_max"} <= set(kept(tab))
+
+    write(tab, "which_scaling", "Both.")
+    tab.once("dialog", lambda dialog: dialog.accept())
+    tab.get_by_role("button", name="Reset all").click()
+    assert "Reset: 2 cells" in said(tab).inner_text()
+    assert editor(tab, "which_scaling").input_value() == "YOUR ANSWER HERE"
+    said(tab).get_by_role("button", name="Undo").click()
+    assert editor(tab, "which_scaling").input_value() == "Both."
+
+
+# --- without Python --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_work_is_there_the_next_time_before_python_is(browser, home):
+    with opened(browser, home) as tab:
+        start_writing(tab)
+        write(tab, "min_max-solution", RIGHT)
+        write(tab, "which_scaling", "Standardize.")
+        tab.reload()  # at once: nothing waits for the pause after the last key
+        assert cell(tab, "min_max-solution").locator("pre").inner_text().strip() == RIGHT.strip()
+        assert editor(tab, "which_scaling").input_value() == "Standardize."
+        cells = by_id(saved(tab))
+        assert "".join(cells["min_max-solution"]["source"]) == RIGHT
+        assert "".join(cells["which_scaling"]["source"]) == "Standardize."
+
+
+def start_writing(tab):
+    """Open the editors; Python loads meanwhile."""
+    tab.get_by_role("button", name="Start Python").first.click()
+    editor(tab, "min_max-solution").wait_for()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("script", [small_book.FULL, small_book.FORBIDDEN], ids=["full", "forbidden"])
+def test_work_that_the_browser_does_not_keep_can_be_downloaded(browser, home, script):
+    with opened(browser, home, script=script) as tab:
+        start_writing(tab)
+        write(tab, "min_max-solution", RIGHT)
+        warning = tab.get_by_role("alert").filter(has_text="This browser doesn't keep what you write here")
+        warning.wait_for()
+        asked = []
+        tab.once("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
+        tab.close(run_before_unload=True)
+        for _ in range(50):
+            if asked:
+                break
+            tab.wait_for_timeout(100)
+        assert asked == ["beforeunload"]
+        assert "".join(by_id(saved(tab))["min_max-solution"]["source"]) == RIGHT
+
+
+@pytest.mark.browser
+def test_two_tabs_take_over_from_each_other(browser, home):
+    with opened(browser, home) as one:
+        start_writing(one)
+        two = one.context.new_page()
+        two.goto(f"{home}/ps1_in_page.html")
+        start_writing(two)
+        write(two, "min_max-solution", RIGHT)
+        says(one, "min_max-solution", "Changed in another tab")
+        assert "return (x - low)" in editor(one, "min_max-solution").inner_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("choice", ["Keep mine", "Take the other one"])
+def test_two_tabs_that_differ_overwrite_nothing_before_a_choice(browser, home, choice):
+    # A tab that sleeps hears nothing of the other one.
+    deaf = "addEventListener('storage', (event) => event.stopImmediatePropagation(), true);"
+    with opened(browser, home, script=deaf) as one:
+        two = one.context.new_page()
+        two.goto(f"{home}/ps1_in_page.html")
+        start_writing(one)
+        start_writing(two)
+        write(one, "min_max-solution", "one = 1\n")
+        one.wait_for_timeout(600)
+        write(two, "min_max-solution", "two = 2\n")
+        says(two, "min_max-solution", "Two texts of this cell: choose one")
+        value = "answer/ps1_scaling/min_max-solution"
+        assert kept(two)[value]["source"] == "one = 1\n"
+        press(two, "min_max-solution", choice)
+        two.wait_for_timeout(600)
+        mine = choice == "Keep mine"
+        assert kept(two)[value]["source"] == ("two = 2\n" if mine else "one = 1\n")
+        assert ("two" in editor(two, "min_max-solution").inner_text()) == mine
+
+
+@pytest.mark.browser
+def test_a_notebook_from_jupyter_is_taken_over_and_a_wrong_file_is_not(browser, home):
+    with opened(browser, home) as tab:
+        start_writing(tab)
+        write(tab, "min_max-solution", RIGHT)
+        tab.wait_for_timeout(400)
+        before = kept(tab)
+        wrong = [
+            ("no notebook", "isn't a notebook"),
+            ("{}", "has no cells"),
+            (released("ps2_forward"), "none of the questions"),
+        ]
+        for file, words in wrong:
+            hand_over(tab, file)
+            said(tab).filter(has_text=words).wait_for()
+            assert "Nothing has changed" in said(tab).inner_text()
+        assert kept(tab) == before
+
+        notebook = solved("ps1_scaling")
+        own = {"cell_type": "code", "id": "own", "metadata": {}, "source": ["helper = 1"], "outputs": []}
+        by_id(notebook)["min_max"]["source"] = "print('11 points')"  # what is checked can't be changed
+        notebook["cells"].insert(3, own)
+        tab.once("dialog", lambda dialog: dialog.dismiss())
+        hand_over(tab, notebook)
+        tab.wait_for_timeout(300)
+        assert kept(tab) == before
+        tab.once("dialog", lambda dialog: dialog.accept())
+        hand_over(tab, notebook)
+        said(tab).filter(has_text="Taken over from mine.ipynb: 10 cells. 1 cell of your own had no place").wait_for()
+        written = editor(tab, "gradient-solution").inner_text()
+        assert written.split() == by_id(notebook)["gradient-solution"]["source"].split()
+        assert editor(tab, "min_max").inner_text().strip() == 'check("min_max", min_max)'
+        said(tab).get_by_role("button", name="Undo").click()
+        tab.wait_for_timeout(400)
+        assert {name: value["source"] for name, value in kept(tab).items()} == {
+            name: value["source"] for name, value in before.items()
+        }
+
+
+NO_WASM = "delete window.WebAssembly;"
+
+
+@pytest.mark.browser
+def test_without_webassembly_one_can_write_and_download(browser, home):
+    with opened(browser, home, script=NO_WASM) as tab:
+        box = tab.locator(".bn-in-page")
+        assert "it has no WebAssembly" in box.inner_text()
+        assert box.get_by_role("link", name="of the problem set").get_attribute("href") == "ps1_scaling.html"
+        assert not tab.get_by_role("button", name="Start Python").count()
+        box.get_by_role("button", name="Write without Python").click()
+        write(tab, "min_max-solution", RIGHT)
+        assert not cell(tab, "min_max-solution").get_by_role("button", name="Run", exact=True).count()
+        assert "".join(by_id(saved(tab))["min_max-solution"]["source"]) == RIGHT
+        tab.goto(f"{home}/chapter.html")
+        assert "it has no WebAssembly" in cell(tab, "sum").inner_text()
+
+
+@pytest.mark.browser
+def test_from_a_folder_the_page_says_what_is_needed(browser, site):
+    with opened(browser, site.as_uri()) as tab:
+        words = tab.locator(".bn-in-page").inner_text()
+        assert "browsers run Python only in pages that come from a web server" in words
+        assert "make serve" in words
+        tab.get_by_role("button", name="Write without Python").click()
+        write(tab, "min_max-solution", RIGHT)
+        assert "".join(by_id(saved(tab))["min_max-solution"]["source"]) == RIGHT
+
+
+@pytest.mark.browser
+def test_offline_it_says_so_and_tries_again(browser, home):
+    with opened(browser, home) as tab:
+        tab.context.set_offline(True)
+        tab.get_by_role("button", name="Start Python").first.click()
+        panel = tab.locator(".bn-python")
+        panel.get_by_text("could not be loaded").wait_for()
+        assert "What you have written stays" in panel.inner_text()
+        write(tab, "min_max-solution", RIGHT)  # in a text area: the editor could not be loaded either
+        tab.context.set_offline(False)
+        panel.get_by_role("button", name="Try again").click()
+        tab.wait_for_function(IS_READY, timeout=LOADS)
+        press(tab, "min_max", "Check")
+        says(tab, "min_max", "8 of 11 points")
+
+
+@pytest.mark.browser
+def test_without_scripts_all_can_be_read_and_what_is_missing_is_said(browser, home):
+    with opened(browser, home, java_script_enabled=False) as tab:
+        text = tab.locator("main").inner_text()
+        assert "That needs JavaScript" in text and "def min_max(x, low, high, clip=False):" in text
+        assert not tab.locator(".bn-cell button").count()
+
+
+@pytest.mark.browser
+def test_try_it_starts_python_and_keeps_what_is_changed(browser, home):
+    with opened(browser, home, "chapter") as tab:
+        assert cell(tab, "sum").locator(".bn-try-it-asks").inner_text().startswith("What is")
+        cell(tab, "sum").get_by_role("button", name="Edit and run").click()
+        says(tab, "sum", "Done", LOADS)
+        assert "the sum is 2" in cell(tab, "sum").inner_text()
+        write(tab, "plain", "import bnlab.reference\n\nanswer = 43\nanswer\n")
+        press(tab, "plain", "Run")
+        says(tab, "plain", "Done")
+        assert cell(tab, "plain").locator(".bn-cell-output").inner_text().strip() == "43"
+        tab.wait_for_timeout(400)
+        assert set(kept(tab)) == {"answer/chapter/plain"}
+        tab.once("dialog", lambda dialog: dialog.accept())
+        press(tab, "plain", "Reset")
+        assert editor(tab, "plain").inner_text().strip() == "answer = 42"
+        press(tab, "plain", "Undo")
+        assert "43" in editor(tab, "plain").inner_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_on_a_phone_nothing_sticks_out_and_axe_finds_nothing(browser, home, theme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with opened(browser, home, color_scheme=theme, viewport={"width": 360, "height": 800}) as tab:
+        no_violations(axe, tab)
+        start(tab)
+        write(tab, "min_max-solution", RIGHT)
+        press(tab, "min_max", "Check")
+        says(tab, "min_max", "8 of 11")
+        write(tab, "cell-3", "1 / 0\n")
+        press(tab, "cell-3", "Run")
+        says(tab, "cell-3", "error")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 360
+        no_violations(axe, tab)
+
+
+def no_violations(axe, tab):
+    """The course's part of the page has no violation that axe knows; the theme's has tests of its own."""
+    tab.mouse.move(0, 0)
+    found = axe.run(tab, context=".bd-article").response["violations"]
+    assert not [(violation["id"], [node["html"][:200] for node in violation["nodes"][:3]]) for violation in found]

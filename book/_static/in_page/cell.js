@@ -35,7 +35,7 @@ window.bnCell = (place, { released, python, page, number }) => {
   const output = make("div", { className: "bn-cell-output cell_output" });
   output.setAttribute("role", "group");
   output.setAttribute("aria-label", `Output of: ${names[kind]}`);
-  code.before(make("div", { className: "bn-cell-head" }, names[kind]));
+  place.prepend(make("div", { className: "bn-cell-head" }, names[kind]));
   code.after(actions, choice, output);
 
   const runs = button("", () => (running ? python.stop() : run()));
@@ -75,11 +75,9 @@ window.bnCell = (place, { released, python, page, number }) => {
     released,
     score: `exercise/${set}/${question}`,
     outputs: bnOutputs(output),
-    get ranHere() {
-      return ran?.session === python.session;
-    },
+    // Whether what Python knows of it isn't what it says now.
     get isStale() {
-      return !this.ranHere || ran.text !== draft.text;
+      return ran?.session !== python.session || ran.text !== draft.text;
     },
     open,
     run,
@@ -196,6 +194,7 @@ window.bnCell = (place, { released, python, page, number }) => {
   }
 
   if (!draft.isReleased) show(draft.text);
+  if (kind === "try") note.textContent = python.obstacle ?? "";
   const earlier = kind === "check" && bnKept.get(cell.score);
   if (earlier) note.textContent = `Checked earlier: ${earlier.score} of ${earlier.points} points.`;
   return cell;

@@ -1,7 +1,7 @@
 // A text that a reader writes, kept by the browser under a name (kept.js); nothing is kept where it is as released.
 //
 //     const draft = bnDraft(name, released, { taken, conflict });
-//     draft.text;   draft.write(text);   draft.settle(mine)
+//     draft.text;   draft.write(text);   draft.flush();   draft.settle(mine)
 //
 // The same page may be open in two tabs. What the other tab writes is taken over, and `taken(text)` is called, unless
 // something was written here that the other tab hadn't seen: then neither is lost, and `conflict(theirs)` is called.
@@ -34,6 +34,10 @@ window.bnDraft = (name, released, { taken, conflict }) => {
     }
   }
 
+  function flush() {
+    if (timer !== undefined) keep();
+  }
+
   function hear() {
     if (torn || when() === seen) return;
     if (timer !== undefined) {
@@ -48,8 +52,8 @@ window.bnDraft = (name, released, { taken, conflict }) => {
   read();
   document.addEventListener("bn-kept", hear);
   // A tab may be closed, or put to sleep, without another word.
-  addEventListener("pagehide", () => timer !== undefined && !torn && keep());
-  document.addEventListener("visibilitychange", () => timer !== undefined && !torn && keep());
+  addEventListener("pagehide", flush);
+  document.addEventListener("visibilitychange", flush);
 
   return {
     get text() {
@@ -66,6 +70,7 @@ window.bnDraft = (name, released, { taken, conflict }) => {
       clearTimeout(timer);
       if (!torn) timer = setTimeout(keep, PAUSE);
     },
+    flush,
     settle(mine) {
       torn = false;
       if (mine) {

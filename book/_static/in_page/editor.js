@@ -54,7 +54,7 @@ window.bnEditor = (() => {
           syntaxHighlighting(classHighlighter),
           new LanguageSupport(pythonLanguage),
           EditorState.readOnly.of(readOnly),
-          EditorView.contentAttributes.of({ "aria-label": label, "aria-describedby": hint, "aria-readonly": readOnly }),
+          EditorView.contentAttributes.of({ tabindex: 0, "aria-label": label, "aria-describedby": hint, "aria-readonly": readOnly }),
           EditorView.updateListener.of((update) => update.docChanged && change(update.state.doc.toString())),
         ],
       }),

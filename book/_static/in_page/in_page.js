@@ -53,7 +53,7 @@
 
   // Before a cell runs: what stands above the first answer has run, and a check sees the answer as it is written.
   async function ready(cell) {
-    const needed = setUp.includes(cell) ? [] : setUp.filter(({ ranHere }) => !ranHere);
+    const needed = setUp.includes(cell) ? [] : setUp.filter(({ isStale }) => isStale);
     if (cell.kind === "check") needed.push(...cells.filter((other) => other.id === `${cell.question}-solution` && other.isStale));
     for (const other of needed) await other.run();
   }
@@ -124,7 +124,10 @@
     const now = [...panel.children];
     if (wanted.length !== now.length || wanted.some((child, index) => child !== now[index])) panel.replaceChildren(...wanted);
     panel.classList.toggle("bn-python-problem", Boolean(python.obstacle) || state === "failed");
-    if (tools && state === "ready") tools.prepend(panel);
+    if (state === "ready") {
+      if (tools) tools.prepend(panel);
+      else panel.remove(); // the cell that runs says the rest
+    }
     for (const cell of cells) cell.update();
   }
 
@@ -247,6 +250,7 @@
     );
     document.addEventListener("bn-kept", show);
     addEventListener("beforeunload", (event) => {
+      for (const { draft } of cells) draft.flush();
       if (!safe && (!bnKept.lasts || cells.some(({ draft }) => draft.isTorn))) event.preventDefault();
     });
     for (const cell of cells) if (cell.kind === "words") cell.open();
