@@ -187,6 +187,34 @@ def test_a_try_it_cell_runs_with_numpy_alone_and_shows_something(name):
     assert run.stdout.strip()
 
 
+# What a reader changes, and what must then come out, as the page says under "What you find".
+FOUND = [
+    ("scaling-outlier", "outlier = 10.0", "outlier = 100.0", r"standardized: 0\.09\d"),
+    ("scaling-outlier", "outlier = 10.0", "outlier = 50.0", r"min-max:      0\.01\d"),
+    ("batch_norm_transform-invariance", "", "", r"largest change \d\.\d+e-1\d"),
+    ("batch_norm_transform-invariance", "1000.0, 1.0", "0.0, 0.001", r"largest change 1\.1"),
+    ("backward_pass-projection", "", "", r"length of dx: 0\.000000"),
+    ("backward_pass-projection", "np.ones_like(x)", "5 - 2 * x", r"length of dx: 0\.000"),
+    ("backward_pass-projection", "np.ones_like(x)", "x**2", r"length of dx: 1\.6"),
+    ("training_and_evaluation-start", "", "", r" 30 batches:   74\."),
+    ("training_and_evaluation-start", "0.01, 0.01", "0.1, 0.01", r" 30 batches:    5\."),
+    ("training_and_evaluation-start", "0.01, 0.01", "0.5, 0.01", r" 30 batches:    0\.8"),
+    ("training_and_evaluation-start", "0.01, 0.01", "None, 0.01", r" 1 batches:    0\.[5-9]"),
+    ("folding-mistakes", "", "", r"difference \d\.\d+e-1\d"),
+    ("folding-mistakes", "np.sqrt(var + eps)  ", "np.sqrt(var)  ", r"difference \d\.\d+e-05"),
+    ("folding-mistakes", "s[:, None]", "s[None, :]", "could not be broadcast"),
+    ("folding-mistakes", "s * b +", "b +", r"difference 1\."),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "comes_out"), FOUND)
+def test_what_a_chapter_says_of_its_try_it_cell_is_so(name, old, new, comes_out):
+    assert not old or TRY_IT[name].count(old) == 1
+    code = TRY_IT[name].replace(old, new) if old else TRY_IT[name]
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert re.search(comes_out, run.stdout + run.stderr)
+
+
 # --- in the browser --------------------------------------------------------------------------------------------------
 
 
