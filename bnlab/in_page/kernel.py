@@ -83,7 +83,10 @@ class Kernel:
             sys.modules["__main__"] = earlier
 
     def _execute(self, code: str, file: str) -> None:
-        tree = ast.parse(without_magics(code), file)
+        try:
+            tree = ast.parse(code, file)
+        except SyntaxError:
+            tree = ast.parse(without_magics(code), file)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         exec(compile(tree, file, "exec"), self.names)
         if last is not None:

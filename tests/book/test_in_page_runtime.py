@@ -401,7 +401,7 @@ ROUNDING = {
     "wrong_numerical_gradient_all_at_once",
     "wrong_numerical_gradient_tiny_step",
 }
-NUMBER = re.compile(r" *-?\d+\.?\d*(?:e[-+]\d+)?| *-?\binf\b")
+NUMBER = re.compile(r" *(?:-?\d+\.?\d*(?:e[-+]\d+)?|-?\binf\b) *")
 
 
 @pytest.mark.parametrize("name", SETS)
