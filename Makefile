@@ -14,7 +14,7 @@ SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.p
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
+.PHONY: help book in-page test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -42,12 +42,19 @@ else
 SITE := _build/html
 endif
 
+# Without network a book is built all the same, without Python in its pages; in CI that is an error.
 book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
+	$(MAKE) --no-print-directory in-page $(if $(CI),,IF_POSSIBLE=--if-possible)
 	python -c "from bnlab.backends import numba; numba.compile_all()"  # else a page would say that it compiles
 	python -m bnlab.experiments run --all --quiet
 	$(if $(SOLUTIONS),bnlab exercises solutions)
 	jupyter-book build . $(SOLVED) $(BOOKFLAGS)
 	@echo "The website: $(SITE)/index.html     The exercises: _build/exercises/*.zip"
+
+in-page: $(INSTALLED) _build/in_page/python/contents.json  ## Fetch and pack the Python that runs in the pages
+
+_build/in_page/python/contents.json: scripts/fetch_in_page.py $(CODE) $(SETS:%=exercises/%/checks.py)
+	python scripts/fetch_in_page.py $(IF_POSSIBLE)
 
 exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their zips
 

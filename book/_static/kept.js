@@ -1,6 +1,6 @@
 // What a reader's browser keeps of this course: pages marked as read, answers to quizzes, scores of exercises. It is
 // written to localStorage and to nothing else. A key is "bn-course/v1/" and a name ("read/PAGE", "quiz/PAGE",
-// "exercise/SET/QUESTION"); a value is JSON with the time `when` it was written.
+// "exercise/SET/QUESTION", "answer/SET/CELL"); a value is JSON with the time `when` it was written.
 //
 // A browser may forbid storage, or it may be full. Then a value lives as long as the page, and `lasts` says so.
 "use strict";

@@ -11,7 +11,7 @@ CONF = f"""
 import sys
 sys.path.append({str(ROOT / "book" / "_ext")!r})
 project = "A small book"
-extensions = ["myst_parser", "sphinx_design", "explorable", "quiz", "reading_paths"]
+extensions = ["myst_parser", "sphinx_design", "explorable", "quiz", "reading_paths", "in_page"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 numfig = True
 html_theme = "sphinx_book_theme"
@@ -37,7 +37,7 @@ def build(folder, pages, builder="html"):
 @contextlib.contextmanager
 def visit(browser, **settings):
     """Give a tab of its own profile; at the end no script of the course may have failed in it (the theme's may)."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, **settings)
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | settings)
     tab = context.new_page()
     problems = []
     tab.on("pageerror", lambda error: problems.append(f"{error}\n{error.stack}"))
@@ -46,7 +46,7 @@ def visit(browser, **settings):
     assert not [problem for problem in problems if OURS.search(problem)]
 
 
-OURS = re.compile(r"/(kept|marks|quiz|progress|explorables/.*)\.js")
+OURS = re.compile(r"/(kept|marks|quiz|progress|explorables/.*|in_page/\w+)\.js")
 
 FORBIDDEN = """
 Object.defineProperty(window, "localStorage", {

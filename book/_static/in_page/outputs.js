@@ -1,0 +1,77 @@
+// What a cell shows below itself, from the outputs of a notebook (nbformat): text, errors, pictures, reports of checks.
+//
+//     const outputs = bnOutputs(place);
+//     outputs.add(output);   outputs.clear();   outputs.list, as a notebook's file holds them
+//
+// HTML comes from the reader's own code, or from code that a reader took over from somebody: it may be a table or a
+// report, and no more. What could load, run or lead anywhere is left out.
+"use strict";
+
+window.bnOutputs = (() => {
+  const ELEMENTS = new Set(
+    "B BR CODE DETAILS DIV EM H1 H2 H3 H4 HR I LI OL P PRE SMALL SPAN STRONG SUB SUMMARY SUP TABLE TBODY TD TFOOT TH THEAD TR UL".split(" "),
+  );
+  const ATTRIBUTES = new Set(["aria-hidden", "class", "colspan", "open", "role", "rowspan", "scope", "style"]);
+  const ANSI = /\x1b\[[0-9;]*m/g;
+
+  const joined = (text) => (Array.isArray(text) ? text.join("") : String(text));
+
+  function pre(text, className) {
+    return Object.assign(document.createElement("pre"), { textContent: text.replace(ANSI, ""), className });
+  }
+
+  function safeHtml(text) {
+    const { body } = new DOMParser().parseFromString(text, "text/html");
+    for (const element of [...body.querySelectorAll("*")]) {
+      if (!ELEMENTS.has(element.tagName)) element.remove();
+      for (const { name, value } of [...element.attributes]) {
+        if (!ATTRIBUTES.has(name) || (name === "style" && /url\(|position/i.test(value))) element.removeAttribute(name);
+      }
+    }
+    const box = Object.assign(document.createElement("div"), { className: "bn-output-html" });
+    box.append(...body.childNodes);
+    return box;
+  }
+
+  function picture(mime, data, metadata) {
+    const base64 = mime === "image/svg+xml" ? btoa(unescape(encodeURIComponent(data))) : data.replace(/\s/g, "");
+    const alt = metadata?.[mime]?.alt ?? metadata?.alt ?? "A figure that this cell has drawn";
+    return Object.assign(document.createElement("img"), { src: `data:${mime};base64,${base64}`, alt });
+  }
+
+  function element(output) {
+    if (output.output_type === "stream") return pre(joined(output.text), `bn-output-${output.name}`);
+    if (output.output_type === "error") return pre(output.traceback.join("\n"), "bn-output-error");
+    const { data, metadata } = output;
+    if (data["text/html"]) return safeHtml(joined(data["text/html"]));
+    for (const mime of ["image/svg+xml", "image/png"]) if (data[mime]) return picture(mime, joined(data[mime]), metadata);
+    return pre(joined(data["text/plain"] ?? ""), "bn-output-value");
+  }
+
+  return (place) => {
+    let list = [];
+
+    return {
+      get list() {
+        return list;
+      },
+      clear() {
+        list = [];
+        place.replaceChildren();
+        place.removeAttribute("tabindex");
+      },
+      add(output) {
+        const last = list.at(-1);
+        if (output.output_type === "stream" && last?.output_type === "stream" && last.name === output.name) {
+          last.text += output.text;
+          place.lastChild.append(output.text.replace(ANSI, ""));
+        } else {
+          list.push(output.output_type === "stream" ? { ...output } : output);
+          place.append(element(output));
+        }
+        // What scrolls must be within reach of the keyboard.
+        if (place.scrollHeight > place.clientHeight || place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+      },
+    };
+  };
+})();
