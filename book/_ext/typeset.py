@@ -57,9 +57,13 @@ function styles() {
 """
 # A letter of a formula is as high as one of the words around it; what is wider than the page scrolls by itself.
 OUR_STYLES = """
-mjx-container[jax="CHTML"] { font-size: 112%; }
+mjx-container[jax="CHTML"] { font-size: 112%; position: relative; }
 mjx-container[jax="CHTML"][display="true"] { overflow: auto hidden; padding: 0.1em 0; }
 """
+# What MathJax writes for its own use, or what a rule says shorter.
+NEEDLESS = re.compile(
+    r' (?:texclass|data-mjx-[\w-]+|unselectable)="[^"]*"| class="(?:mjx-[in]| MJX-TEX)"| style="position: relative;"'
+)
 MATHML = re.compile(r"<math .*</math>", re.DOTALL)
 
 
@@ -82,7 +86,8 @@ class Typesetter:
     @functools.cache  # noqa: B019  -- it lives as long as the build
     def set(self, formula, display):
         """Return (the HTML of a formula in TeX, what is wrong with it or None)."""
-        return tuple(json.loads(self.engine.eval(f"set({json.dumps(formula)}, {json.dumps(display)})")))
+        html, mistake = json.loads(self.engine.eval(f"set({json.dumps(formula)}, {json.dumps(display)})"))
+        return NEEDLESS.sub("", html), mistake
 
     def styles(self):
         """Return the style sheet of every formula that there can be."""
@@ -140,12 +145,7 @@ def start(app):
     (folder / "math.css").write_text(
         app.typesetter.styles().replace("@font-face {", "@font-face {\n  font-display: swap;")
     )
-
-
-def add_styles(app, pagename, templatename, context, doctree):
-    """Send the style sheet to pages with formulas only."""
-    if 'class="math ' in context.get("body", ""):
-        app.add_css_file("math/math.css")
+    app.add_css_file("math/math.css")
 
 
 def setup(app):
@@ -153,6 +153,5 @@ def setup(app):
     app.add_html_math_renderer("typeset", (visit_math, None), (visit_math_block, None))
     app.connect("config-inited", lambda app, config: setattr(config, "html_math_renderer", "typeset"))
     app.connect("builder-inited", start)
-    app.connect("html-page-context", add_styles)
     app.connect("build-finished", lambda app, problem: app.typesetter.close())
     return {"parallel_read_safe": True, "parallel_write_safe": False}  # V8 doesn't survive a fork
