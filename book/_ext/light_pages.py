@@ -3,8 +3,8 @@
 The theme and the extensions bring style sheets for whatever a page could hold: half a megabyte. When all pages have
 been written, their rules become one sheet, `_static/light.css`, without those whose classes, names and elements occur
 in no page and no script. Fonts are cut down to the characters that some rule shows. Scripts wait until the page has
-been read, and those for tabs and for code go to pages with tabs and with code. In highlighted code, what no style colors
-needs no element. The course's own style sheets stay as they are.
+been read, and those for tabs and for code go to pages with tabs and with code. Plain words of highlighted code need no
+element of their own. The course's own style sheets stay as they are.
 """
 
 import functools
