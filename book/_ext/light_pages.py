@@ -202,7 +202,7 @@ def write(app, problem):
 
 def use_templates(app, config):
     """Put the course's templates before the theme's."""
-    config.templates_path.append(str(Path(__file__).parents[1] / "_templates"))
+    config.templates_path.insert(0, str(Path(__file__).parents[1] / "_templates"))
 
 
 def setup(app):
