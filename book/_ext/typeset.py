@@ -142,9 +142,7 @@ def start(app):
     folder = Path(app.outdir) / "_static" / "math"
     shutil.copytree(MATHJAX / "fonts", folder / "fonts", dirs_exist_ok=True)
     shutil.copy(MATHJAX / "LICENSE", folder)
-    (folder / "math.css").write_text(
-        app.typesetter.styles().replace("@font-face {", "@font-face {\n  font-display: swap;")
-    )
+    (folder / "math.css").write_text(app.typesetter.styles(), encoding="utf-8")
     app.add_css_file("math/math.css")
 
 
