@@ -52,7 +52,11 @@ def loads(site, name):
 
 
 def test_one_style_sheet_stands_for_the_theme_and_the_extensions(site):
-    assert [name for name in loads(site, "code") if name.endswith(".css")] == ["light.css", "progress.css", "course.css"]
+    assert [name for name in loads(site, "code") if name.endswith(".css")] == [
+        "light.css",
+        "progress.css",
+        "course.css",
+    ]
 
 
 def test_rules_that_some_page_uses_stay_and_others_go(site):
