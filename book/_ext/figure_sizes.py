@@ -1,8 +1,8 @@
 """Pictures take their room before they come, come when they are near, and are no larger than they look.
 
 An <img> gets the width and height of its file, so that nothing moves when it arrives; below the first screen it is
-loaded when the reader comes near. The drawings of the cells hold coordinates to a millionth of a point: here they are
-rounded to a hundredth, which nobody sees and which halves them.
+loaded when the reader comes near. The drawings of the cells hold coordinates to a millionth of a point, and the style
+of each dot in a cloud: here numbers are rounded to a hundredth, which nobody sees, and a common style is written once.
 """
 
 import re
@@ -66,18 +66,38 @@ def complete(app, tag, lazy):
     return "<img" + attributes + tag.removeprefix("<img")
 
 
-def round_path(match):
-    """Return the attribute `d` of an SVG's path with numbers of two decimals."""
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), match[0])
+NUMBER = re.compile(r"\d+\.\d{3,}")
+MARKS = re.compile(r"<g( clip-path=\"[^\"]*\")>((?:\s*<use\b[^>]*/>)+)\s*</g>")
+STYLE = re.compile(r' style="[^"]*"')
+
+
+def lighten(svg):
+    """Return a drawing by Matplotlib with shorter numbers, and with the style of many equal marks written once."""
+    svg = re.sub(r'\b(?:d|x|y)="[^"]*"', lambda part: re.sub(r"\s*\n\s*", "", NUMBER.sub(round_number, part[0])), svg)
+    svg = MARKS.sub(share_style, re.sub(r"<!-- .*? -->", "", svg))
+    return re.sub(r"\n\s+", "\n", svg)
+
+
+def round_number(number):
+    """Return a number with two decimals at most."""
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def share_style(group):
+    """Return a group of marks with their style, if they have one in common."""
+    styles = set(STYLE.findall(group[2]))
+    if len(styles) > 1 or len(STYLE.findall(group[2])) != group[2].count("<use"):
+        return group[0]
+    return f"<g{group[1]}{''.join(styles)}>{STYLE.sub('', group[2])}</g>"
 
 
 def lighten_drawings(app, problem):
-    """Round the numbers in the site's drawings."""
+    """Make the site's drawings smaller; once is enough for each."""
     if problem or app.builder.format != "html":
         return
     for path in (Path(app.outdir) / "_images").glob("*.svg"):
         text = path.read_text(encoding="utf-8")
-        lighter = re.sub(r'\bd="[^"]*"', round_path, text)
+        lighter = lighten(text)
         if len(lighter) < len(text):
             path.write_text(lighter, encoding="utf-8")
 

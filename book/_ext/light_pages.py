@@ -25,7 +25,7 @@ LIGHT = "light.css"
 OURS = Path(__file__).parents[1] / "_static"
 THEME = ["basic.css", "styles/pydata-sphinx-theme.css"]  # what the theme's own template loads first
 # Read to know which classes a script may set.
-SCRIPTS = ["*.js", "scripts/bootstrap.js", "scripts/pydata-sphinx-theme.js", "scripts/sphinx-book-theme.js"]
+SCRIPTS = ["*.js", "scripts/pydata-sphinx-theme.js", "scripts/sphinx-book-theme.js"]
 # Scripts that are of use on pages with this in their text only.
 ONLY_WITH = {
     "design-tabs.js": "sd-tab-set",
@@ -33,6 +33,7 @@ ONLY_WITH = {
     "copybutton.js": 'class="highlight',
 }
 UNUSED = [
+    "scripts/bootstrap.js",
     "scripts/fontawesome.js",
     "scripts/*.map",
     "scripts/*.txt",

@@ -9,7 +9,9 @@ from fontTools.ttLib import TTFont
 
 SETTINGS = 'extensions += ["figure_sizes", "light_pages"]\n'
 DRAWING = """<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36">
-<g transform="scale(0.015625)"><path d="M 1.123456 2.999999 L 30.5 7"/></g></svg>
+<g transform="scale(0.015625)"><path d="M 1.123456 2.999999 L 30.5 7"/></g>
+<g clip-path="url(#c)"><use href="#a" x="1.23456" style="fill: red"/><use href="#a" x="2" style="fill: red"/></g>
+<g clip-path="url(#c)"><use href="#a" x="3" style="fill: red"/><use href="#a" x="4" style="fill: blue"/></g></svg>
 """
 INDEX = f"""# Book
 
@@ -112,6 +114,8 @@ def test_drawings_are_rounded_where_nobody_sees_it(site):
     text = next((site / "_images").glob("line*.svg")).read_text()
     assert 'd="M 1.12 3 L 30.5 7"' in text
     assert "scale(0.015625)" in text
+    assert '<g clip-path="url(#c)" style="fill: red"><use href="#a" x="1.23"/><use href="#a" x="2"/></g>' in text
+    assert text.count("style=") == 3  # marks of two colors keep theirs
 
 
 @pytest.mark.browser
@@ -122,3 +126,22 @@ def test_icons_are_drawn(browser, site):
         loaded = tab.evaluate("() => [...document.fonts].filter(f => f.status === 'loaded').map(f => f.family)")
         assert any("Font Awesome" in family for family in loaded)
         assert tab.locator("i.fa-solid:visible").first.bounding_box()["width"] > 5
+
+
+@pytest.mark.browser
+def test_a_menu_opens_and_closes_by_mouse_and_by_keyboard(browser, site):
+    with small_book.visit(browser) as tab:
+        tab.goto((site / "code.html").as_uri())
+        button = tab.get_by_role("button", name="Download this page")
+        menu = tab.locator(".dropdown-download-buttons .dropdown-menu")
+        button.click()
+        assert menu.is_visible()
+        box, edge = menu.bounding_box(), button.bounding_box()
+        assert box["y"] >= edge["y"] + edge["height"] - 2 and box["x"] + box["width"] <= 1280
+        tab.locator("article h1").click()
+        assert menu.is_hidden() and button.get_attribute("aria-expanded") == "false"
+        button.focus()
+        tab.keyboard.press("ArrowDown")
+        assert menu.is_visible() and menu.locator(":focus").count() == 1
+        tab.keyboard.press("Escape")
+        assert menu.is_hidden() and button.evaluate("button => document.activeElement === button")
