@@ -62,7 +62,7 @@ mjx-container[jax="CHTML"][display="true"] { overflow: auto hidden; padding: 0.1
 """
 # What MathJax writes for its own use, or what a rule says shorter.
 NEEDLESS = re.compile(
-    r' (?:texclass|data-mjx-[\w-]+|unselectable)="[^"]*"| class="(?:mjx-[in]| MJX-TEX)"| style="position: relative;"'
+    r' (?:texclass|data-mjx-[\w-]+|unselectable)="[^"]*"| class="mjx-[in]"| style="position: relative;"'
 )
 MATHML = re.compile(r"<math .*</math>", re.DOTALL)
 
