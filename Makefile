@@ -14,7 +14,7 @@ SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.p
 ZIPS := $(SETS:%=_build/exercises/%.zip)
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book in-page test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
+.PHONY: help book in-page test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean bench-website
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -83,6 +83,9 @@ bench-gpu: $(INSTALLED)  ## The same on a GPU, after its kernels' tests; needs a
 bench-grading: $(INSTALLED)  ## Measure trusted grading beside nbgrader's own, and for a large class (an hour)
 	python benchmarks/grading.py --output book/results/grading.json
 	python benchmarks/grading_scale.py --output book/results/grading_scale.json
+
+bench-website: $(INSTALLED)  ## Measure the built site: weight, largest paint, axe, Lighthouse (15 minutes, needs npm)
+	python benchmarks/website.py --output book/results/website.json
 
 test: $(INSTALLED)  ## Run the whole test suite (the site's tests need `make book` first)
 	pytest -n auto $(PYTESTFLAGS)

@@ -27,7 +27,7 @@
     bnKept.set(name, { score: right.length, points: questions.length, answers: first });
   }
 
-  // Turn `box` into a form. Nodes are moved, not copied, so that MathJax finds its formulas, typeset or not yet.
+  // Turn `box` into a form. Nodes are moved, not copied.
   function build(box) {
     const several = "several" in box.dataset;
     const details = [...box.querySelectorAll(":scope > details")];

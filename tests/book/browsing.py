@@ -91,7 +91,6 @@ class Visit:
         route.abort()
 
     def open(self, address, name):
-        """Load a page and wait until its formulas are set."""
+        """Load a page."""
         self.name = name
         self.tab.goto(f"{address}/{name}", wait_until="load")
-        self.tab.evaluate("() => window.MathJax?.startup?.promise")

@@ -11,22 +11,26 @@ CONF = f"""
 import sys
 sys.path.append({str(ROOT / "book" / "_ext")!r})
 project = "A small book"
-extensions = ["myst_parser", "sphinx_design", "explorable", "quiz", "reading_paths", "in_page"]
+extensions = ["myst_parser", "sphinx_design", "explorable", "quiz", "reading_paths", "in_page", "typeset"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 numfig = True
 html_theme = "sphinx_book_theme"
 html_static_path = [{str(ROOT / "book" / "_static")!r}]
 html_css_files = ["course.css"]
-mathjax_path = "vendor/mathjax/tex-chtml-full.js"
 exclude_patterns = ["_build"]
 """
 
 
-def build(folder, pages, builder="html"):
-    """Build `pages` ({name: Markdown}) in `folder`; return (the folder of the result, the warnings)."""
-    (folder / "conf.py").write_text(CONF, encoding="utf-8")
+def build(folder, pages, builder="html", settings=""):
+    """Build `pages` ({name: Markdown}) in `folder`; return (the folder of the result, the warnings).
+
+    `settings` are more lines of conf.py; a name such as "a/b" makes a folder.
+    """
+    (folder / "conf.py").write_text(CONF + settings, encoding="utf-8")
     for name, text in pages.items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        file = folder / f"{name}.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
     output = folder / "_build" / builder
     command = [sys.executable, "-m", "sphinx", "-q", "--no-color", "-b", builder, "-d", folder / "_build" / "doctrees"]
     run = subprocess.run([*command, folder, output], capture_output=True, text=True)

@@ -1,0 +1,113 @@
+"""Every page reaches everybody: light enough for a phone, still while it loads, readable by machine and by keyboard.
+
+How fast pages are is measured by benchmarks/website.py: here the bound on the largest paint is generous, for a test has
+no quiet machine.
+"""
+
+import pytest
+from browsing import SITE
+from test_site import report
+
+WEIGHT = 700_000  # bytes as they lie on the disk; a host that compresses sends about a third
+REFERENCE = {"book/api.html"}  # long lists to look things up in
+EXPLORABLES = "/explorables/"  # figures that move bring their data when the reader comes near
+PHONE = {"width": 412, "height": 823}
+OBSERVE = """
+window.bnShifts = [];
+window.bnLargest = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) {
+    bnShifts.push([entry.value, entry.sources.map(({ node }) => node?.outerHTML?.slice(0, 100) ?? "")]);
+  }
+}).observe({ type: "layout-shift", buffered: true });
+new PerformanceObserver((list) => { bnLargest = list.getEntries().at(-1).startTime; })
+  .observe({ type: "largest-contentful-paint", buffered: true });
+"""
+SCROLL = """async () => {
+  for (let y = 0; y < document.body.scrollHeight; y += 600) {
+    scrollTo({ top: y, behavior: "instant" });
+    await new Promise((done) => setTimeout(done, 25));
+  }
+}"""
+
+
+def name(path):
+    """Return the address of a page inside the site."""
+    return path.relative_to(SITE).as_posix()
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(900)
+def test_a_first_view_on_a_phone_is_light_and_stays_still(browser, address, chapters):
+    problems = []
+    for page in map(name, chapters):
+        context = browser.new_context(viewport=PHONE, device_scale_factor=2)
+        tab = context.new_page()
+        tab.add_init_script(OBSERVE)
+        weights = {}
+        tab.on("response", lambda response, weights=weights: weights.update({response.url: len(response.body())}))
+        tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+        tab.goto(f"{address}/{page}", wait_until="networkidle")
+        weight = sum(size for url, size in weights.items() if EXPLORABLES not in url)
+        if weight > WEIGHT and page not in REFERENCE:
+            problems.append(f"{page}: {weight} bytes, the limit is {WEIGHT}")
+        if (largest := tab.evaluate("bnLargest")) > 6000 or not largest:
+            problems.append(f"{page}: the largest paint comes after {largest} ms")
+        tab.context.new_cdp_session(tab).send("Emulation.setCPUThrottlingRate", {"rate": 1})
+        tab.evaluate(SCROLL)
+        shifts = tab.evaluate("bnShifts")
+        if sum(value for value, _ in shifts) >= 0.01:
+            problems.append(f"{page}: moves by {shifts}")
+        context.close()
+    report(problems)
+
+
+@pytest.mark.browser
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+@pytest.mark.parametrize("width", [1280, 360])
+def test_axe_finds_nothing(visit, address, chapters, width):
+    playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[dev]'")
+    axe = playwright.Axe()
+    visit.tab.set_viewport_size({"width": width, "height": 900})
+    for page in map(name, chapters):
+        visit.open(address, page)
+        for violation in axe.run(visit.tab).response["violations"]:
+            for node in violation["nodes"]:
+                visit.note(f"{violation['id']} at {node['target']}: {node['html'][:120]}")
+    report(visit.problems)
+
+
+@pytest.mark.browser
+def test_axe_would_find_a_fault(visit, address):
+    playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[dev]'")
+    visit.open(address, "book/index.html")
+    visit.tab.evaluate("document.querySelector('article').insertAdjacentHTML('beforeend', '<button></button>')")
+    assert [fault["id"] for fault in playwright.Axe().run(visit.tab).response["violations"]] == ["button-name"]
+
+
+@pytest.mark.browser
+def test_the_first_stop_of_the_keyboard_leads_past_the_navigation(visit, address):
+    visit.open(address, "book/scaling.html")
+    tab = visit.tab
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.textContent.trim()") == "Skip to main content"
+    assert tab.locator("#pst-skip-link").is_visible()
+    tab.keyboard.press("Enter")
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.querySelector('main').contains(document.activeElement)")
+    report(visit.problems)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("visit", ["light", "dark"], indirect=True)
+def test_the_first_paint_has_the_right_colors(visit, address):
+    """Before any script of the theme has run, and where storage is forbidden."""
+    visit.tab.add_init_script(
+        "Object.defineProperty(window, 'localStorage', {get() { throw new DOMException('no'); }});"
+    )
+    visit.tab.route("**/*.js", lambda route: route.abort())
+    visit.tab.goto(f"{address}/book/index.html")
+    assert visit.tab.evaluate("document.documentElement.dataset.theme") == visit.theme
+    background = visit.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, background.strip("rgb()").split(","))) < 200) == (visit.theme == "dark")
