@@ -21,11 +21,16 @@ exclude_patterns = ["_build"]
 """
 
 
-def build(folder, pages, builder="html"):
-    """Build `pages` ({name: Markdown}) in `folder`; return (the folder of the result, the warnings)."""
-    (folder / "conf.py").write_text(CONF, encoding="utf-8")
+def build(folder, pages, builder="html", settings=""):
+    """Build `pages` ({name: Markdown}) in `folder`; return (the folder of the result, the warnings).
+
+    `settings` are more lines of conf.py; a name such as "a/b" makes a folder.
+    """
+    (folder / "conf.py").write_text(CONF + settings, encoding="utf-8")
     for name, text in pages.items():
-        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        file = folder / f"{name}.md"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
     output = folder / "_build" / builder
     command = [sys.executable, "-m", "sphinx", "-q", "--no-color", "-b", builder, "-d", folder / "_build" / "doctrees"]
     run = subprocess.run([*command, folder, output], capture_output=True, text=True)
