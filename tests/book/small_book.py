@@ -50,7 +50,7 @@ def visit(browser, **settings):
     assert not [problem for problem in problems if OURS.search(problem)]
 
 
-OURS = re.compile(r"/(kept|marks|quiz|progress)\.js")
+OURS = re.compile(r"/(kept|marks|quiz|progress|tooltips)\.js")
 
 FORBIDDEN = """
 Object.defineProperty(window, "localStorage", {
