@@ -12,9 +12,10 @@ BOOKFLAGS ?=
 PYTESTFLAGS ?=
 SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.py))
 ZIPS := $(SETS:%=_build/exercises/%.zip)
+WHEEL := _build/wheel/.built
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
+.PHONY: help book wheel test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -42,7 +43,7 @@ else
 SITE := _build/html
 endif
 
-book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
+book: $(INSTALLED) $(ZIPS) $(WHEEL)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
 	python -c "from bnlab.backends import numba; numba.compile_all()"  # else a page would say that it compiles
 	python -m bnlab.experiments run --all --quiet
 	$(if $(SOLUTIONS),bnlab exercises solutions)
@@ -53,6 +54,13 @@ exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their 
 
 _build/exercises/%.zip: exercises/%/notebook.py exercises/%/checks.py $(CODE) $(INSTALLED)
 	bnlab exercises release $*
+
+wheel: $(WHEEL)  ## Build the package bnlab, which the website offers for `pip install`
+
+$(WHEEL): $(CODE) README.md LICENSE $(INSTALLED)
+	rm -rf $(@D)
+	python -m hatchling build -t wheel -d $(@D)
+	@touch $@
 
 verify: $(INSTALLED)  ## Prove the exercises' checks on right and wrong solutions
 	bnlab exercises verify
