@@ -26,7 +26,8 @@ def mark_terms(app, doctree, docname):
     if app.builder.name != "html" or docname in glossaries(app.env):
         return
     for link in list(doctree.findall(nodes.reference)):
-        if link.children and "std-term" in link[0].get("classes", ()) and "#" in link.get("refuri", ""):
+        is_term = any("std-term" in child["classes"] for child in link.children if isinstance(child, nodes.Element))
+        if is_term and "#" in link.get("refuri", ""):
             link.replace_self(TermLink("", "", *link.children, **link.attributes))
 
 

@@ -14,7 +14,7 @@ PAGES = {
 
 A {term}`batch` and another {term}`batch`, of which there are {term}`many <bias (of a layer)>`.
 
-The same {term}`batch <Batch>` at the end.
+The same {term}`batch <Batch>` at the end of <https://example.org/>.
 
 ```{toctree}
 words/glossary
