@@ -15,7 +15,7 @@ ZIPS := $(SETS:%=_build/exercises/%.zip)
 WHEEL := _build/wheel/.built
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book wheel test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
+.PHONY: help book wheel serve pdf epub test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -49,6 +49,16 @@ book: $(INSTALLED) $(ZIPS) $(WHEEL)  ## Build the website and the exercises to h
 	$(if $(SOLUTIONS),bnlab exercises solutions)
 	jupyter-book build . $(SOLVED) $(BOOKFLAGS)
 	@echo "The website: $(SITE)/index.html     The exercises: _build/exercises/*.zip"
+
+PORT ?= 8000
+serve: $(INSTALLED)  ## Serve the built website on this machine (PORT=8000)
+	@python scripts/serve.py --port $(PORT)
+
+pdf: $(INSTALLED)  ## Print the built website as one PDF, in headless Chromium
+	python scripts/make_pdf.py _build/pdf/batch_normalization.pdf
+
+epub: $(INSTALLED)  ## Pack the built website as an EPUB
+	python scripts/make_epub.py _build/epub/batch_normalization.epub
 
 exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their zips
 
