@@ -45,7 +45,7 @@ def settle_address(app, config):
             )
         address = address.rstrip("/") + "/"
     config.html_baseurl = address
-    config.templates_path.append(str(Path(__file__).parents[1] / "_templates"))
+    config.templates_path.append(str(Path(__file__).parent / "pages"))
 
 
 def description(doctree):
