@@ -33,6 +33,7 @@ td, th { border: 1px solid #bbb; padding: 0.2em 0.4em; text-align: left; }
 .bn-quiz-choice { margin-bottom: 0; }
 .bn-quiz-why { margin-left: 1.5em; }
 .eqno { float: right; }
+nav ol { list-style: none; padding-left: 1.2em; }
 h1, h2, h3 { break-after: avoid; text-align: left; }
 """
 TEXT = """<?xml version="1.0" encoding="utf-8"?>

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import browsing
 import pytest
 import small_book
-from browsing import ROOT
+from browsing import ROOT, SITE
 
 PLOT = """<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20">
 <rect width="40" height="20" fill="#0072b2"/></svg>"""
@@ -227,10 +227,15 @@ OPF = "{http://www.idpf.org/2007/opf}"
 
 @pytest.fixture(scope="module")
 def epub(site, tmp_path_factory):
-    """The EPUB as {path: bytes}."""
+    """The EPUB of three pages as {path: bytes}."""
+    return packed_epub(site, tmp_path_factory.mktemp("epub"))
+
+
+def packed_epub(site, folder):
+    """Make an EPUB of a site in `folder` and return it as {path: bytes}."""
     if not (ROOT / "book" / "_ext" / "typeset.py").exists():
         pytest.skip("formulas become MathML with the extension typeset")
-    output = tmp_path_factory.mktemp("epub") / "book.epub"
+    output = folder / "book.epub"
     assert made("make_epub", site, output) == (0, "")
     with zipfile.ZipFile(output) as packed:
         assert packed.testzip() is None
@@ -263,6 +268,19 @@ def test_the_package_lists_every_file_once_and_the_spine_every_page(epub):
 
 
 def test_every_link_and_image_of_the_epub_leads_somewhere(epub):
+    check_links(epub)
+
+
+def test_the_whole_book_makes_an_epub(pages, tmp_path):
+    whole = packed_epub(SITE, tmp_path)
+    check_links(whole)
+    text = {name: "".join(root.itertext()) for name, root in documents(whole).items()}
+    assert set(text) == {f"book/{path.stem}.xhtml" for path in pages if path.parent.name == "book"} | {"book/nav.xhtml"}
+    assert {name: TEX.search(page)[0] for name, page in text.items() if TEX.search(page)} == {}
+
+
+def check_links(epub):
+    """Fail where a link or an image of an EPUB leads nowhere."""
     pages = documents(epub)
     ids = {name: {tag.attrib["id"] for tag in root.iter() if "id" in tag.attrib} for name, root in pages.items()}
     for name, root in pages.items():
