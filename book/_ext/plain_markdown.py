@@ -1,7 +1,8 @@
 """The text of a chapter as Jupyter's Markdown, which knows neither roles nor directives.
 
 What the site computes (glued numbers, the numbers of figures and equations, names of authors, titles of chapters) is
-written out. Boxes become quotations. The quiz, which Markdown can't fold, stays on the site.
+written out. Boxes become quotations, cells to try become code. The quiz, which Markdown can't fold, and figures that
+move stay on the site.
 """
 
 import re
@@ -45,6 +46,10 @@ class PlainMarkdown:
             return f"$$\n{match['body'].strip()}{tag}\n$$"
         if name == "quiz":
             return "*A question with answers to choose from: it is on the course's site.*"
+        if name == "try-it":
+            return f"**{title}**\n\n```python\n{match['body'].strip()}\n```"
+        if name == "explorable":
+            return f"*A figure that moves is here on the course's site.* {body}"
         if name in {"admonition", "tip", "warning", "note", "dropdown"}:
             box = f"**{title or name.capitalize()}**\n\n{body}"
             return "\n".join(f"> {line}".rstrip() for line in box.splitlines())

@@ -199,6 +199,17 @@ def test_its_text_needs_no_extension_of_jupyter(site):
     assert 'print("{term}")' not in fences.sub("", text)
 
 
+def test_what_a_notebook_cannot_show_is_said_or_turned_into_code():
+    sys.path.append(str(ROOT / "book" / "_ext"))
+    from plain_markdown import PlainMarkdown
+
+    plain = object.__new__(PlainMarkdown)  # directives alone need no book
+    cell = ":::{try-it} What if?\n:name: it\n\nx = {1: 2}  # {term}\nprint(x)\n:::"
+    assert plain.rewrite(cell) == "**What if?**\n\n```python\nx = {1: 2}  # {term}\nprint(x)\n```"
+    figure = ":::{explorable} outlier\n:name: fig-outlier\n\nDrag it.\n:::"
+    assert plain.rewrite(figure) == "*A figure that moves is here on the course's site.* Drag it."
+
+
 def test_two_builds_make_the_same_notebook(site, tmp_path):
     again = build(tmp_path)
     name = "_sources/book/chapter.ipynb"
