@@ -12,9 +12,11 @@ BOOKFLAGS ?=
 PYTESTFLAGS ?=
 SETS := $(patsubst exercises/%/notebook.py,%,$(wildcard exercises/ps*/notebook.py))
 ZIPS := $(SETS:%=_build/exercises/%.zip)
+WHEEL := _build/wheel/.built
 CODE := $(shell find bnlab -name '*.py' -o -name '*.mplstyle')
 
-.PHONY: help book in-page test test-site test-oldest exercises verify grade-demo bench bench-cpu bench-gpu bench-grading lint constraints clean bench-website
+.PHONY: help book in-page wheel serve pdf epub test test-site test-oldest exercises verify grade-demo \
+  bench bench-cpu bench-gpu bench-grading bench-website lint constraints clean
 .DEFAULT_GOAL := help
 
 help:  ## Show what can be made
@@ -43,7 +45,7 @@ SITE := _build/html
 endif
 
 # Without network a book is built all the same, without Python in its pages; in CI that is an error.
-book: $(INSTALLED) $(ZIPS)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
+book: $(INSTALLED) $(ZIPS) $(WHEEL)  ## Build the website and the exercises to hand out (SOLUTIONS=1: a book for instructors)
 	$(MAKE) --no-print-directory in-page $(if $(CI),,IF_POSSIBLE=--if-possible)
 	python -c "from bnlab.backends import numba; numba.compile_all()"  # else a page would say that it compiles
 	python -m bnlab.experiments run --all --quiet
@@ -56,10 +58,27 @@ in-page: $(INSTALLED) _build/in_page/python/contents.json  ## Fetch and pack the
 _build/in_page/python/contents.json: scripts/fetch_in_page.py $(CODE) $(SETS:%=exercises/%/checks.py)
 	python scripts/fetch_in_page.py $(IF_POSSIBLE)
 
+PORT ?= 8000
+serve: $(INSTALLED)  ## Serve the built website on this machine (PORT=8000)
+	@python scripts/serve.py --port $(PORT)
+
+pdf: $(INSTALLED)  ## Print the built website as one PDF, in headless Chromium
+	python scripts/make_pdf.py _build/pdf/batch_normalization.pdf
+
+epub: $(INSTALLED)  ## Pack the built website as an EPUB
+	python scripts/make_epub.py _build/epub/batch_normalization.epub
+
 exercises: $(ZIPS)  ## Build nbgrader's source, the student versions, and their zips
 
 _build/exercises/%.zip: exercises/%/notebook.py exercises/%/checks.py $(CODE) $(INSTALLED)
 	bnlab exercises release $*
+
+wheel: $(WHEEL)  ## Build the package bnlab, which the website offers for `pip install`
+
+$(WHEEL): $(CODE) README.md LICENSE $(INSTALLED)
+	rm -rf $(@D)
+	python -m hatchling build -t wheel -d $(@D)
+	@touch $@
 
 verify: $(INSTALLED)  ## Prove the exercises' checks on right and wrong solutions
 	bnlab exercises verify

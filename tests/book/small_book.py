@@ -50,7 +50,7 @@ def visit(browser, **settings):
     assert not [problem for problem in problems if OURS.search(problem)]
 
 
-OURS = re.compile(r"/(kept|marks|quiz|progress|explorables/.*|in_page/\w+)\.js")
+OURS = re.compile(r"/(kept|marks|quiz|progress|tooltips|explorables/.*|in_page/\w+)\.js")
 
 FORBIDDEN = """
 Object.defineProperty(window, "localStorage", {
