@@ -136,7 +136,12 @@ class Outputs:
         message = cut(message_of(error), 2_000)
         self._send({"output_type": "error", "ename": type(error).__name__, "evalue": message, "traceback": lines})
 
+    def turn_to(self, stream: "Stream") -> None:
+        """Send what the other stream holds back: the order is that of the printing."""
+        (self.stderr if stream is self.stdout else self.stdout).flush()
+
     def flush(self) -> None:
+        """Send what is held back."""
         self.stdout.flush()
         self.stderr.flush()
 
@@ -170,6 +175,7 @@ class Stream(io.TextIOBase):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if not self._outputs.is_full:
+            self._outputs.turn_to(self)
             self._pieces.append(text)
             self._size += len(text)
             if self._size > 10_000 or time.monotonic() - self._sent > STREAM_PAUSE:

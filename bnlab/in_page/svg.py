@@ -16,7 +16,8 @@ import numpy as np
 
 from bnlab.in_page.figures import Area, Arrows, Axes, Axis, Contours, Figure, Legend, Line, Note, Picture
 
-SIZE = 11.0  # of letters
+SIZE = 12.0  # of letters: a phone halves them
+KEY_SIZE = 11.0  # of those in a legend
 LETTER = 0.54  # mean width of a letter, in sizes: nothing here can measure
 LINE = 1.25  # height of a line of text, in sizes
 GAP = 6.0
@@ -568,13 +569,15 @@ def arrow_svg(x1: float, y1: float, x2: float, y2: float, stroke: str, width: fl
 
 def key_size(keys: list, key: Legend) -> tuple[float, float]:
     """Width and height of a legend."""
-    if not keys:
-        return 0.0, 0.0
-    size = key.size or SIZE
     rows = -(-len(keys) // key.columns)
-    widths = [text_width(artist.label, size) for artist in keys]
-    column = max(widths) + 3.4 * size
-    return key.columns * column, rows * LINE * size + GAP
+    return sum(key_columns(keys, key)), rows * LINE * (key.size or KEY_SIZE) + GAP if keys else 0.0
+
+
+def key_columns(keys: list, key: Legend) -> list[float]:
+    """The widths of a legend's columns, which are filled one after the other."""
+    size, rows = key.size or KEY_SIZE, -(-len(keys) // key.columns)
+    widths = [text_width(artist.label, size) + 3.4 * size for artist in keys]
+    return [max(widths[first : first + rows]) for first in range(0, len(keys), rows or 1)]
 
 
 def key_place(panel: Panel, key: Legend, width: float, height: float) -> tuple[float, float]:
@@ -617,15 +620,14 @@ def _marks(panel: Panel) -> np.ndarray:
 
 def key_svg(keys: list, key: Legend, left: float, top: float, height: float) -> str:
     """The names, each behind a piece of its line."""
-    size = key.size or SIZE
-    width, _ = key_size(keys, key)
+    size, columns = key.size or KEY_SIZE, key_columns(keys, key)
     rows = -(-len(keys) // key.columns)
     parts = [
-        f'<rect x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" height="{height:.1f}" '
+        f'<rect x="{left:.1f}" y="{top:.1f}" width="{sum(columns):.1f}" height="{height:.1f}" '
         f'style="fill:{PAPER};fill-opacity:0.75"/>'
     ]
     for number, artist in enumerate(keys):
-        x = left + (number // rows) * width / key.columns + 0.4 * size
+        x = left + sum(columns[: number // rows]) + 0.4 * size
         y = top + GAP / 2 + (number % rows + 0.5) * LINE * size
         ends = np.array([x, x + 2 * size]), np.array([y, y])
         if isinstance(artist, Line):

@@ -196,7 +196,8 @@ def visit_cell(self, node):
 
 def visit_tools(self, node):
     self.body.append(self.starttag(node, "div", "", CLASS="bn-in-page", **{"data-set": node["set"]}))
-    text = json.dumps(node["notebook"], ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(node["notebook"], ensure_ascii=False, separators=(",", ":"))
+    text = text.replace("<", "\\u003c").replace("&", "\\u0026")  # it must end no script, and be XML in an EPUB
     self.body.append(f'<script type="application/json" class="bn-notebook">{text}</script>\n')
 
 

@@ -180,3 +180,10 @@ def test_lines_for_jupyter_are_left_out_and_numbers_kept(run, line):
 def test_a_percent_sign_inside_an_expression_stays(run):
     (output,) = run("x = (7\n  % 4)\nx")
     assert output["data"]["text/plain"] == "3"
+
+
+def test_two_streams_keep_their_order(run):
+    code = "import sys\nfor k in range(3):\n    print(k)\n    print('no', file=sys.stderr)"
+    outputs = run(code)
+    assert "".join(output["text"] for output in outputs) == "0\nno\n1\nno\n2\nno\n"
+    assert {output["name"] for output in outputs} == {"stdout", "stderr"}

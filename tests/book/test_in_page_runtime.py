@@ -57,11 +57,13 @@ def host(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     static = folder / "_static" / "in_page"
     static.mkdir(parents=True)
-    shutil.copy(ROOT / "book" / "_static" / "in_page" / "worker.js", static)
+    for name in ("worker.js", "outputs.js"):
+        shutil.copy(ROOT / "book" / "_static" / "in_page" / name, static)
+    shutil.copy(ROOT / "book" / "_static" / "course.css", folder)
     (static / "python").symlink_to(PACKED)
-    page = (
-        f'<!doctype html><html lang="en"><link rel="icon" href="data:,"><title>Empty</title><script>{DRIVER}</script>'
-    )
+    head = '<link rel="icon" href="data:,"><link rel="stylesheet" href="course.css"><title>Empty</title>'
+    page = f'<!doctype html><html lang="en">{head}<script src="_static/in_page/outputs.js"></script>'
+    page += f"<script>{DRIVER}</script><body><div id=place></div></body></html>"
     (folder / "index.html").write_text(page, encoding="utf-8")
     with browsing.served(folder) as address:
         yield address
@@ -304,6 +306,41 @@ def test_an_unknown_call_names_itself_and_costs_one_figure(session):
     assert found["ename"] == "ModuleNotFoundError"
     (figure,) = session.run("plt.plot([1, 2])\nplt.show()")["outputs"]
     assert figure["data"][SVG].startswith("<svg"), "what failed before is not shown with it"
+
+
+def test_a_figure_takes_the_colors_of_the_page(session):
+    code = "plt.imshow([[1, 2], [3, 4]], cmap='gray')\nplt.plot([0, 1], label='a')\nplt.legend()"
+    done = session.run(f"import matplotlib.pyplot as plt\n{code}")
+    (figure,) = (output for output in done["outputs"] if SVG in output.get("data", {}))
+    tab = session.tab
+    tab.evaluate("(output) => { place.replaceChildren(); bnOutputs(place).add(output); }", figure)
+    colors = []
+    for theme in ("light", "dark"):
+        tab.evaluate("(theme) => { document.documentElement.dataset.theme = theme; }", theme)
+        colors.append(tab.evaluate("() => getComputedStyle(place.querySelector('svg text')).fill"))
+    assert colors[0] != colors[1]
+    assert tab.locator("#place > svg[role=img]").get_attribute("aria-label").startswith("Figure.")
+    assert tab.evaluate("() => place.querySelector('image').getBoundingClientRect().width") > 100
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "<script>window.stolen = 1</script>",
+        "<path onclick='stolen = 1' d='M0,0'/>",
+        "<image href='https://example.org/a.png'/>",
+        "<path style='fill:url(https://example.org/)' d='M0,0'/>",
+        "<foreignObject><b>b</b></foreignObject>",
+        "<rect id='place'/>",
+        "<rect",
+    ],
+)
+def test_a_drawing_of_another_kind_stays_outside_of_the_page(session, hostile):
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9">{hostile}</svg>'
+    output = {"output_type": "display_data", "data": {SVG: svg}, "metadata": {}}
+    kinds = "(output) => { place.replaceChildren(); bnOutputs(place).add(output); return place.firstChild.tagName; }"
+    assert session.tab.evaluate(kinds, output) == "IMG"
+    assert session.tab.evaluate("() => window.stolen") is None
 
 
 # ---- the problem sets ----

@@ -25,7 +25,7 @@ window.bnCell = (place, { released, python, page, number }) => {
     words: `Your answer in words: ${question}`,
     check: `Check: ${question}`,
     code: `Code, cell ${number}`,
-    try: "Try it",
+    try: `Try it: ${id}`,
   };
   const code = place.querySelector(":scope > .highlight-python, :scope > p:not(.bn-try-it-asks)");
   const note = make("span", { className: "bn-cell-note" });

@@ -33,7 +33,32 @@ window.bnOutputs = (() => {
     return box;
   }
 
+  // What the figures of bnlab.in_page consist of, and what their attributes may say.
+  const SHAPES = new Set(["svg", "title", "g", "clipPath", "rect", "path", "image", "text", "tspan"]);
+  const DRAWN = new Set(
+    "xmlns viewBox width height role aria-label font-size font-style text-anchor d x y dx dy transform preserveAspectRatio".split(" "),
+  );
+  const CHECKED = {
+    style: /^(?!.*(url|position|image-set|@|\\))/is,
+    id: /^bn[0-9a-f]{8}-\d+$/,
+    "clip-path": /^url\(#bn[0-9a-f]{8}-\d+\)$/,
+    href: /^data:image\/png;base64,[A-Za-z0-9+/=]*$/,
+  };
+
+  // A figure as a part of the page, whose colors it takes over; undefined for a drawing that holds anything else.
+  function figure(text) {
+    const svg = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+    const isFigure = [svg, ...svg.querySelectorAll("*")].every(
+      (element) =>
+        SHAPES.has(element.nodeName) &&
+        [...element.attributes].every(({ name, value }) => DRAWN.has(name) || CHECKED[name]?.test(value)),
+    );
+    return isFigure && svg.nodeName === "svg" ? document.importNode(svg, true) : undefined;
+  }
+
   function picture(mime, data, metadata) {
+    const drawn = mime === "image/svg+xml" && figure(data);
+    if (drawn) return drawn;
     const base64 = mime === "image/svg+xml" ? btoa(unescape(encodeURIComponent(data))) : data.replace(/\s/g, "");
     const alt = metadata?.[mime]?.alt ?? metadata?.alt ?? "A figure that this cell has drawn";
     return Object.assign(document.createElement("img"), { src: `data:${mime};base64,${base64}`, alt });

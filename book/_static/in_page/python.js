@@ -58,12 +58,10 @@ window.bnPython = (folder, set) => {
       next();
     },
     failed({ reason }) {
-      worker.terminate();
-      worker = current = undefined;
+      end({ ok: false, failed: true });
       behind.clear();
       python.session += 1;
       python.reason = reason;
-      for (const { resolve } of queue.splice(0)) resolve({ ok: false, failed: true });
       become("failed");
       onStarted(false);
     },
@@ -72,6 +70,7 @@ window.bnPython = (folder, set) => {
     },
     done({ id, ok, seconds, count }) {
       if (id !== current?.id) return;
+      if (count === undefined) return stop(); // Python itself broke down
       const { cell, code, number, resolve } = current;
       current = undefined;
       behind.delete(cell);
@@ -98,13 +97,18 @@ window.bnPython = (folder, set) => {
     });
   }
 
+  // End the worker; what runs and what waits comes out as `result`.
+  function end(result) {
+    worker.terminate();
+    const left = [current, ...queue.splice(0)].filter(Boolean);
+    worker = current = undefined;
+    for (const { resolve } of left) resolve(result);
+  }
+
   function stop() {
     if (!worker) return;
     const again = current?.replay ? [] : [...behind]; // who stops the repetition wants none
-    worker.terminate();
-    worker = undefined;
-    for (const { resolve } of [current, ...queue.splice(0)].filter(Boolean)) resolve({ ok: false, stopped: true });
-    current = undefined;
+    end({ ok: false, stopped: true });
     behind.clear();
     if (!again.length) python.session += 1;
     onStarted(false);

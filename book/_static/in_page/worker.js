@@ -126,7 +126,7 @@ async function contents(base) {
     // The answer to one of Pyodide's requests, or undefined.
     answer(address) {
       const name = address.split("/").pop();
-      if (name === "pyodide-lock.json") return Promise.resolve(Response.json(LOCK));
+      if (name === "pyodide-lock.json") return Promise.resolve(new Response(JSON.stringify(LOCK)));
       const headers = { "Content-Type": TYPES[name.split(".").pop()] };
       return packed.get(name)?.then((stream) => new Response(stream, { headers }));
     },

@@ -506,6 +506,23 @@ def test_huge_output_is_cut_and_the_page_stays_alive(tab):
 
 
 @pytest.mark.browser
+def test_where_python_itself_breaks_down_the_earlier_cells_run_again(tab):
+    write(tab, "cell-1", "import sys\n\nsurvivor = 3\n")
+    press(tab, "cell-1", "Run")
+    says(tab, "cell-1", "Done")
+    write(
+        tab, "min_max-solution", "sys.setrecursionlimit(10**9)\nx = []\nfor _ in range(10**5):\n    x = [x]\nrepr(x)\n"
+    )
+    press(tab, "min_max-solution", "Run")
+    says(tab, "min_max-solution", "Stopped|error", LOADS)
+    tab.wait_for_function(IS_READY, timeout=LOADS)
+    write(tab, "min_max-solution", "survivor\n")
+    press(tab, "min_max-solution", "Run")
+    says(tab, "min_max-solution", "Done")
+    assert cell(tab, "min_max-solution").locator(".bn-cell-output").inner_text().strip() == "3"
+
+
+@pytest.mark.browser
 def test_html_that_a_cell_shows_can_neither_run_nor_load_anything(tab):
     html = "<b onclick='x()'>bold</b><script>window.ran = 1</script><img src=x onerror='window.ran = 1'><a href=x>y</a>"
     code = f"class Bad:\n    def _repr_html_(self):\n        return {html!r}\n\nBad()\n"
