@@ -24,8 +24,7 @@ logging.getLogger("fontTools.subset").setLevel(logging.ERROR)  # it tells of eve
 LIGHT = "light.css"
 OURS = Path(__file__).parents[1] / "_static"
 THEME = ["basic.css", "styles/pydata-sphinx-theme.css"]  # what the theme's own template loads first
-# Read to know which classes a script may set.
-SCRIPTS = ["*.js", "scripts/pydata-sphinx-theme.js", "scripts/sphinx-book-theme.js"]
+LARGEST_SCRIPT = 150_000  # bytes; what is larger is data, or a library with a style of its own
 # Scripts that are of use on pages with this in their text only.
 ONLY_WITH = {
     "design-tabs.js": "sd-tab-set",
@@ -49,6 +48,11 @@ NAME = re.compile(r"([.#]|::?|)((?:[\w-]|\\.)+)")
 URL = re.compile(r"""url\(\s*(["']?)(?!data:|#)([^"')]+)\1\s*\)""")
 
 
+def used_by_no_page(path):
+    """Tell whether a file of the theme goes."""
+    return any(path.match(f"_static/{pattern}") for pattern in UNUSED)
+
+
 class Used:
     """The classes, ids and elements of a site's pages, and all words of its scripts."""
 
@@ -59,8 +63,8 @@ class Used:
             for name in set(re.findall(r'(?:class|id)="([^"]*)"', page)):
                 self.names.update(html.unescape(name).split())
             self.tags.update(re.findall(r"<([a-zA-Z][\w-]*)", page))
-        for path in (path for pattern in SCRIPTS for path in (site / "_static").glob(pattern)):
-            if "fontawesome" not in path.name:
+        for path in (site / "_static").rglob("*.js"):
+            if not used_by_no_page(path) and path.stat().st_size < LARGEST_SCRIPT and "vendor" not in path.parts:
                 words = set(re.findall(r"[\w-]+", path.read_text(encoding="utf-8")))
                 self.names |= words
                 self.tags |= words
