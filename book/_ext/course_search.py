@@ -92,8 +92,11 @@ def terms(text):
     return found
 
 
-def own_text(section, titles):
-    """Return the text of a section without code and without the sections in it; `titles` are those of labels."""
+def own_text(section, titles, *, plain=False):
+    """Return the text of a section without code and without the sections in it.
+
+    `titles` are those of labels. `plain` is for reading: formulas are left out where they are more than a letter.
+    """
     words = []
 
     def walk(node):
@@ -101,13 +104,15 @@ def own_text(section, titles):
             return
         if isinstance(node, pending_xref) and node.get("reftype") == "ref" and node["reftarget"] in titles:
             words.append(titles[node["reftarget"]])
-            return
-        if isinstance(node, nodes.Text):
+        elif plain and isinstance(node, nodes.math | nodes.math_block) and not node.astext().isalnum():
+            words.append("…" if isinstance(node, nodes.math) else "")
+        elif isinstance(node, nodes.Text):
             words.append(str(node))
-        for child in node.children:
-            walk(child)
-        if isinstance(node, nodes.paragraph | nodes.term):
-            words.append(" ")
+        else:
+            for child in node.children:
+                walk(child)
+            if not isinstance(node, nodes.Inline):
+                words.append(" ")
 
     for child in section.children:
         walk(child)
@@ -125,7 +130,9 @@ def sections(name, doctree, titles):
     for node in doctree.findall(nodes.section):
         first = not found
         text = own_text(node, titles)
-        section = Section(name, node[0].astext(), "" if first else node["ids"][0], excerpt=shorten(text))
+        section = Section(
+            name, node[0].astext(), "" if first else node["ids"][0], excerpt=shorten(own_text(node, titles, plain=True))
+        )
         section.words["page"] = terms(titles[0])
         section.words["heading"] = terms(section.title)
         section.words["description"] = terms(described) if first else []
@@ -135,8 +142,7 @@ def sections(name, doctree, titles):
 
 
 def shorten(text, length=170):
-    """Return the beginning of `text`, to the end of a word; TeX is no help to a reader there."""
-    text = re.sub(r"\S*\\\S*(?: \S*\\\S*)*", "…", text)
+    """Return the beginning of `text`, to the end of a word."""
     return text if len(text) <= length else text[:length].rpartition(" ")[0] + " …"
 
 
