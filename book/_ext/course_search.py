@@ -16,6 +16,7 @@ from pathlib import Path
 
 import snowballstemmer
 from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.search.en import english_stopwords
 
 INDEX = "course_search_index.js"
@@ -91,27 +92,35 @@ def terms(text):
     return found
 
 
-def own_text(section):
-    """Return the text of a section without code and without the sections in it."""
+def own_text(section, titles, *, plain=False):
+    """Return the text of a section without code and without the sections in it.
+
+    `titles` are those of labels. `plain` is for reading: formulas are left out where they are more than a letter.
+    """
     words = []
 
     def walk(node):
         if isinstance(node, nodes.section | nodes.literal_block | nodes.comment | nodes.raw | nodes.title):
             return
-        if isinstance(node, nodes.Text):
+        if isinstance(node, pending_xref) and node.get("reftype") == "ref" and node["reftarget"] in titles:
+            words.append(titles[node["reftarget"]])
+        elif plain and isinstance(node, nodes.math | nodes.math_block) and not node.astext().isalnum():
+            words.append("…" if isinstance(node, nodes.math) else "")
+        elif isinstance(node, nodes.Text):
             words.append(str(node))
-        for child in node.children:
-            walk(child)
-        if isinstance(node, nodes.paragraph | nodes.term):
-            words.append(" ")
+        else:
+            for child in node.children:
+                walk(child)
+            if not isinstance(node, nodes.Inline):
+                words.append(" ")
 
     for child in section.children:
         walk(child)
     return re.sub(r"\s+", " ", "".join(words)).strip()
 
 
-def sections(name, doctree):
-    """Return the sections of a page."""
+def sections(name, doctree, titles):
+    """Return the sections of a page; `titles` are those of labels."""
     titles = [title.astext() for title in doctree.findall(nodes.title) if isinstance(title.parent, nodes.section)]
     if not titles:
         return []
@@ -120,8 +129,10 @@ def sections(name, doctree):
     found = []
     for node in doctree.findall(nodes.section):
         first = not found
-        text = own_text(node)
-        section = Section(name, node[0].astext(), "" if first else node["ids"][0], excerpt=shorten(text))
+        text = own_text(node, titles)
+        section = Section(
+            name, node[0].astext(), "" if first else node["ids"][0], excerpt=shorten(own_text(node, titles, plain=True))
+        )
         section.words["page"] = terms(titles[0])
         section.words["heading"] = terms(section.title)
         section.words["description"] = terms(described) if first else []
@@ -165,7 +176,8 @@ def write_index(app, problem):
     if problem or app.builder.format != "html" or app.builder.name == "epub":
         return
     documents = sorted(app.env.found_docs)
-    found = [section for name in documents for section in sections(name, app.env.get_doctree(name))]
+    titles = {label: title for label, (_, _, title) in app.env.domains["std"].labels.items()}
+    found = [section for name in documents for section in sections(name, app.env.get_doctree(name), titles)]
     data = {
         "pages": {name: app.env.titles[name].astext() for name in documents if name in app.env.titles},
         "sections": [[section.page, section.anchor, section.title, section.excerpt] for section in found],

@@ -24,8 +24,7 @@ logging.getLogger("fontTools.subset").setLevel(logging.ERROR)  # it tells of eve
 LIGHT = "light.css"
 OURS = Path(__file__).parents[1] / "_static"
 THEME = ["basic.css", "styles/pydata-sphinx-theme.css"]  # what the theme's own template loads first
-# Read to know which classes a script may set.
-SCRIPTS = ["*.js", "scripts/pydata-sphinx-theme.js", "scripts/sphinx-book-theme.js"]
+LARGEST_SCRIPT = 150_000  # bytes; what is larger is data, or a library with a style of its own
 # Scripts that are of use on pages with this in their text only.
 ONLY_WITH = {
     "design-tabs.js": "sd-tab-set",
@@ -49,6 +48,11 @@ NAME = re.compile(r"([.#]|::?|)((?:[\w-]|\\.)+)")
 URL = re.compile(r"""url\(\s*(["']?)(?!data:|#)([^"')]+)\1\s*\)""")
 
 
+def used_by_no_page(path):
+    """Tell whether a file of the theme goes."""
+    return any(path.match(f"_static/{pattern}") for pattern in UNUSED)
+
+
 class Used:
     """The classes, ids and elements of a site's pages, and all words of its scripts."""
 
@@ -59,8 +63,8 @@ class Used:
             for name in set(re.findall(r'(?:class|id)="([^"]*)"', page)):
                 self.names.update(html.unescape(name).split())
             self.tags.update(re.findall(r"<([a-zA-Z][\w-]*)", page))
-        for path in (path for pattern in SCRIPTS for path in (site / "_static").glob(pattern)):
-            if "fontawesome" not in path.name:
+        for path in (site / "_static").rglob("*.js"):
+            if not used_by_no_page(path) and path.stat().st_size < LARGEST_SCRIPT and "vendor" not in path.parts:
                 words = set(re.findall(r"[\w-]+", path.read_text(encoding="utf-8")))
                 self.names |= words
                 self.tags |= words
@@ -164,7 +168,7 @@ def lighten_fonts(css, static, shown):
 
 def choose(app, pagename, templatename, context, doctree):
     """Take what light.css replaces and what the page has no use for out of it; let scripts wait."""
-    context["css_files"] = [sheet for sheet in context["css_files"] if sheet.filename not in theirs(app)]
+    context["css_files"] = [sheet for sheet in context["css_files"] if sheet.filename not in app.light_pages_theirs]
     body = context["body"] = PLAIN_CODE.sub(r"\1", context.get("body") or "")
     scripts = []
     for script in context["script_files"]:
@@ -176,11 +180,11 @@ def choose(app, pagename, templatename, context, doctree):
     context["script_files"] = scripts
 
 
-def theirs(app):
-    """Return the style sheets, by path, that come neither from the course nor from another host."""
-    ours = {path.name for path in OURS.glob("*.css")}
-    files = [str(sheet.filename) for sheet in app.builder._css_files if "://" not in str(sheet.filename)]
-    return [file for file in files if file.removeprefix("_static/") not in ours]
+def note_theirs(app, env):
+    """Remember the style sheets that every page has and that aren't the course's: light.css stands for them."""
+    ours = {path.relative_to(OURS).as_posix() for path in OURS.rglob("*.css")}
+    files = [str(sheet.filename) for sheet in app.builder._css_files] if app.builder.format == "html" else []
+    app.light_pages_theirs = [file for file in files if "://" not in file and file.removeprefix("_static/") not in ours]
 
 
 def write(app, problem):
@@ -191,15 +195,14 @@ def write(app, problem):
     static = site / "_static"
     used = Used(site)
     css = []
-    for name in [*THEME, *(file.removeprefix("_static/") for file in theirs(app))]:
+    for name in [*THEME, *(file.removeprefix("_static/") for file in app.light_pages_theirs)]:
         here = posixpath.dirname(name)
         text = (static / name).read_text(encoding="utf-8")
         text = URL.sub(lambda match, here=here: f'url("{posixpath.normpath(posixpath.join(here, match[2]))}")', text)
         css.append(keep(tinycss2.parse_stylesheet(text, skip_comments=True, skip_whitespace=True), used))
     css = "\n".join(css)
-    shown = characters(
-        css + "".join(path.read_text(encoding="utf-8") for path in static.glob("*.css") if path.name != LIGHT)
-    )
+    ours = "".join(path.read_text(encoding="utf-8") for path in OURS.rglob("*.css"))
+    shown = characters(css + ours)
     (static / LIGHT).write_text(lighten_fonts(css, static, shown), encoding="utf-8")
     for path in (path for pattern in UNUSED for path in static.glob(pattern)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -213,6 +216,7 @@ def use_templates(app, config):
 def setup(app):
     """Connect to Sphinx; the style sheets of other extensions must be known by then."""
     app.connect("config-inited", use_templates)
+    app.connect("env-updated", note_theirs)
     app.connect("html-page-context", choose, priority=900)
     app.connect("build-finished", write, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -7,7 +7,14 @@ import pytest
 import small_book
 from fontTools.ttLib import TTFont
 
-SETTINGS = 'extensions += ["figure_sizes", "light_pages"]\n'
+SETTINGS = """
+extensions += ["figure_sizes", "light_pages"]
+html_static_path += ["more"]
+
+
+def setup(app):
+    app.connect("html-page-context", lambda app, page, *_: page == "index" and app.add_css_file("of/one_page.css"))
+"""
 DRAWING = """<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36">
 <g transform="scale(0.015625)"><path d="M 1.123456 2.999999 L 30.5 7"/></g>
 <g clip-path="url(#c)"><use href="#a" x="1.23456" style="fill: red"/><use href="#a" x="2" style="fill: red"/></g>
@@ -35,6 +42,8 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("light")
     for name in ("line", "other"):
         (folder / f"{name}.svg").write_text(DRAWING)
+    (folder / "more" / "of").mkdir(parents=True)
+    (folder / "more" / "of" / "one_page.css").write_text(".made-by-a-script { color: red; }")
     site, warnings = small_book.build(folder, {"index": INDEX, "code": CODE}, settings=SETTINGS)
     assert not warnings
     return site
@@ -59,6 +68,11 @@ def test_one_style_sheet_stands_for_the_theme_and_the_extensions(site):
         "progress.css",
         "course.css",
     ]
+
+
+def test_a_style_sheet_of_one_page_stays_with_it(site):
+    assert "one_page.css" in loads(site, "index")
+    assert "one_page.css" not in loads(site, "code")
 
 
 def test_rules_that_some_page_uses_stay_and_others_go(site):

@@ -82,6 +82,8 @@ def test_the_page_and_the_build_agree_on_every_word(visit, address):
     text = (SITE / "_static" / "course_search_index.js").read_text(encoding="utf-8")
     index = json.loads(text.removeprefix("window.bnSearchIndex = ").rstrip(";\n"))
     assert len(index["terms"]) > 2000
+    excerpts = [excerpt for _, _, _, excerpt in index["sections"]]
+    assert [text for text in excerpts if "\\" in text or re.search(r"\bch-[a-z]", text)] == []  # TeX, names of labels
     unstable = visit.tab.evaluate(
         """() => Object.keys(bnSearchIndex.terms).filter(term => /^[a-z]+$/.test(term)
             && !new Stemmer().stemWord(term).startsWith(term.slice(0, 3)))"""
