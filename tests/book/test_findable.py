@@ -1,6 +1,7 @@
 """What search engines, and links to the site, show of it: descriptions, cards, structured data, sitemap, 404.html."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -238,6 +239,17 @@ def test_a_long_title_stays_on_its_card(tmp_path):
         assert (border == edge).all()
     with pytest.raises(ValueError, match="doesn't fit on a card"):
         draw_card(tmp_path / "card.png", "An endless title " * 20, "A course", longest)
+
+
+def test_every_page_of_the_course_fits_on_its_card(tmp_path):
+    """Cards are drawn only where the site's address is known, so no other build would notice."""
+    sys.path.append(str(ROOT / "book" / "_ext"))
+    from card import draw_card
+
+    for name, about in described().items():
+        text = (ROOT / f"{name}.md").read_text(encoding="utf-8")
+        title = re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+        draw_card(tmp_path / "card.png", title, "Batch normalization, tested", about)
 
 
 # --- pages that aren't there -----------------------------------------------------------------------------------------
