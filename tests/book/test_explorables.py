@@ -406,12 +406,13 @@ def test_a_figure_is_accessible_in_light_and_dark(browser, address, name, theme)
 @pytest.mark.browser
 @pytest.mark.parametrize("name", NAMES)
 def test_on_paper_there_is_the_still_picture(browser, address, name):
-    with small_book.visit(browser) as tab:
+    with small_book.visit(browser, color_scheme="dark") as tab:
         page = Page(tab, f"{address}/{name}.html#{target(name)}")
         still = page.figure.locator("img")
         tab.wait_for_function("() => document.querySelector('.bn-explorable-still').naturalWidth > 0")
         tab.emulate_media(media="print")
         assert still.is_visible() and not page.figure.locator(".bn-explorable-live").is_visible()
+        assert still.evaluate("e => getComputedStyle(e).filter") == "none"
         assert (
             0.8
             < page.figure.locator(".bn-explorable-stage").bounding_box()["height"] / still.bounding_box()["height"]

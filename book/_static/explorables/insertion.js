@@ -101,7 +101,7 @@
               y: "change",
               text: (p) => `γ = ${NAMES[p.name]}`,
               dx: 4,
-              dy: -8,
+              dy: -9,
               textAnchor: "start",
               fill: (p) => (p.name !== gamma ? color.faint : gamma === "exact" ? color.blue : color.orange),
             },

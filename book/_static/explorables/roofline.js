@@ -163,7 +163,7 @@
       const { machine, date } = data.devices[device];
       return (
         `${shape.join(" × ")}, ${layers > 1 ? `in ${layers} layers` : "in one layer"} of ${network}, ${pass}, ${layout}. ` +
-        `Floor ${short(floor)} ms; ${each.join(", ")}. Measured on ${machine}, ${date}.`
+        `The floor is ${short(floor)} ms (100%); ${each.join(", ")}. Measured on ${machine}, ${date}.`
       );
     },
   });
