@@ -192,6 +192,16 @@ class Stream(io.TextIOBase):
         """Stay open: `sys.stdout.close()` in a cell is no reason to lose what later cells print."""
 
 
+class NoInput(io.TextIOBase):
+    """What a cell reads from: there is nobody to ask while it runs."""
+
+    def readline(self, size: int = -1) -> str:
+        raise EOFError("a cell in a page can't ask for input: write the value into the code")
+
+    def close(self) -> None:
+        """Stay open: `exit()` closes it, and ends nothing here."""
+
+
 def without_magics(code: str) -> str:
     """The code with nothing in the place of Jupyter's own lines, so that all others keep their numbers."""
     return "\n".join("" if MAGIC.match(line) else line for line in code.split("\n"))

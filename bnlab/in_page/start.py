@@ -27,7 +27,7 @@ def start(problem_set: str, send: Callable[[str], None]) -> Callable[[str, int |
     import numpy  # noqa: F401  it takes a second, which belongs to the start and not to the first cell
 
     from bnlab.in_page import figures
-    from bnlab.in_page.kernel import Kernel
+    from bnlab.in_page.kernel import Kernel, NoInput
 
     if problem_set:
         folder = PROBLEM_SETS / problem_set
@@ -36,6 +36,7 @@ def start(problem_set: str, send: Callable[[str], None]) -> Callable[[str, int |
             raise ValueError(f"no problem set {problem_set!r} runs in a page; these do: {known}")
         sys.path.insert(0, str(folder))
         os.chdir(folder)
+    sys.stdin = NoInput()
     kernel = Kernel(lambda output: send(json.dumps(output)))
     kernel.after_cell = figures.install(kernel.display).after_cell
 

@@ -222,6 +222,12 @@ def test_the_session_survives(session, code, name):
     assert value(session.run("6 * 7")) == "42"
 
 
+def test_nobody_answers_and_nothing_ends(session):
+    assert "write the value into the code" in error(session.run("input('How many? ')"))["evalue"]
+    assert error(session.run("exit()"))["ename"] == "SystemExit"
+    assert "Return the number of items" in text(session.run("help(len)"))
+
+
 def test_a_syntax_error_points_at_its_place(session):
     found = error(session.run("x = 1\ny = (2"))
     assert "line 2" in "\n".join(found["traceback"]) and "'(' was never closed" in found["evalue"]
