@@ -121,8 +121,8 @@ def own_text(section, titles, *, plain=False):
 
 def sections(name, doctree, titles):
     """Return the sections of a page; `titles` are those of labels."""
-    titles = [title.astext() for title in doctree.findall(nodes.title) if isinstance(title.parent, nodes.section)]
-    if not titles:
+    headings = [title.astext() for title in doctree.findall(nodes.title) if isinstance(title.parent, nodes.section)]
+    if not headings:
         return []
     metas = [meta for meta in doctree.findall(nodes.meta) if meta.get("name") in {"description", "keywords"}]
     described = " ".join(meta["content"] for meta in metas)
@@ -133,7 +133,7 @@ def sections(name, doctree, titles):
         section = Section(
             name, node[0].astext(), "" if first else node["ids"][0], excerpt=shorten(own_text(node, titles, plain=True))
         )
-        section.words["page"] = terms(titles[0])
+        section.words["page"] = terms(headings[0])
         section.words["heading"] = terms(section.title)
         section.words["description"] = terms(described) if first else []
         section.words["text"] = terms(text)
