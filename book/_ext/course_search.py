@@ -82,13 +82,17 @@ class Section:
     excerpt: str = ""
 
 
+def stem(word):
+    """Return the stem of `word` as language_data.js has it, which leaves words of two letters alone."""
+    return STEMMER.stemWord(word) if len(word) > 2 else word
+
+
 def terms(text):
     """Return the terms of `text`, as course_search.js does with a question."""
     found = []
     for word in WORD.findall(text.lower()):
         if word not in STOPWORDS and len(word) > 1:
-            stem = STEMMER.stemWord(word)
-            found += SAME.get(stem, stem).split()
+            found += SAME.get(stem(word), stem(word)).split()
     return found
 
 

@@ -38,6 +38,7 @@ UNUSED = [
     "scripts/fontawesome.js",
     "scripts/*.map",
     "scripts/*.txt",
+    "styles/theme.css",
     "styles/*.map",
     "vendor/fontawesome",
     "*-macros.html",
@@ -199,7 +200,8 @@ def write(app, problem):
     static = site / "_static"
     used = Used(site)
     css = []
-    for name in [*THEME, *(file.removeprefix("_static/") for file in app.light_pages_theirs)]:
+    names = [*THEME, *(file.removeprefix("_static/") for file in app.light_pages_theirs)]
+    for name in names:
         here = posixpath.dirname(name)
         text = (static / name).read_text(encoding="utf-8")
         text = URL.sub(lambda match, here=here: f'url("{posixpath.normpath(posixpath.join(here, match[2]))}")', text)
@@ -208,7 +210,7 @@ def write(app, problem):
     ours = "".join(path.read_text(encoding="utf-8") for path in OURS.rglob("*.css"))
     shown = characters(css + ours)
     (static / LIGHT).write_text(lighten_fonts(css, static, shown), encoding="utf-8")
-    for path in (path for pattern in UNUSED for path in static.glob(pattern)):
+    for path in (path for pattern in [*names, *UNUSED] for path in static.glob(pattern)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
