@@ -135,7 +135,7 @@ def visit(browser, url):
     slow.send("Emulation.setCPUThrottlingRate", {"rate": 4})
     tab.goto(url, wait_until="networkidle")
     loaded = [data for name, data in files.items() if EXPLORABLES not in name]
-    largest = tab.evaluate("bnLargest")
+    largest = tab.wait_for_function("bnLargest").json_value()
     slow.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     tab.evaluate(SCROLL)
     shift = sum(value for value, _ in tab.evaluate("bnShifts"))

@@ -82,13 +82,17 @@ class Section:
     excerpt: str = ""
 
 
+def stem(word):
+    """Return the stem of `word` as language_data.js has it, which leaves words of two letters alone."""
+    return STEMMER.stemWord(word) if len(word) > 2 else word
+
+
 def terms(text):
     """Return the terms of `text`, as course_search.js does with a question."""
     found = []
     for word in WORD.findall(text.lower()):
         if word not in STOPWORDS and len(word) > 1:
-            stem = STEMMER.stemWord(word)
-            found += SAME.get(stem, stem).split()
+            found += SAME.get(stem(word), stem(word)).split()
     return found
 
 
@@ -121,8 +125,8 @@ def own_text(section, titles, *, plain=False):
 
 def sections(name, doctree, titles):
     """Return the sections of a page; `titles` are those of labels."""
-    titles = [title.astext() for title in doctree.findall(nodes.title) if isinstance(title.parent, nodes.section)]
-    if not titles:
+    headings = [title.astext() for title in doctree.findall(nodes.title) if isinstance(title.parent, nodes.section)]
+    if not headings:
         return []
     metas = [meta for meta in doctree.findall(nodes.meta) if meta.get("name") in {"description", "keywords"}]
     described = " ".join(meta["content"] for meta in metas)
@@ -133,7 +137,7 @@ def sections(name, doctree, titles):
         section = Section(
             name, node[0].astext(), "" if first else node["ids"][0], excerpt=shorten(own_text(node, titles, plain=True))
         )
-        section.words["page"] = terms(titles[0])
+        section.words["page"] = terms(headings[0])
         section.words["heading"] = terms(section.title)
         section.words["description"] = terms(described) if first else []
         section.words["text"] = terms(text)

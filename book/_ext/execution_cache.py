@@ -15,6 +15,7 @@ from pathlib import Path
 PACKAGES = ("matplotlib", "numpy", "scikit-learn", "torch")
 FILES = ("bnlab/**/*.py", "bnlab/*.mplstyle", "book/results/*.json", "exercises/ps*/*.py")
 INSTRUCTORS_TOOLS = {"exercises", "grading"}  # folders of bnlab that no chapter runs
+ABOUT_THE_SITE = "website.json"  # measured on the built site: no chapter reads it
 
 
 def fingerprint(root: Path) -> str:
@@ -23,7 +24,8 @@ def fingerprint(root: Path) -> str:
     for package in PACKAGES:
         digest.update(f"{package}=={version(package)}".encode())
     files = [path for pattern in FILES for path in root.glob(pattern)]
-    for path in sorted(path for path in files if path.parent.name not in INSTRUCTORS_TOOLS):
+    files = [path for path in files if path.parent.name not in INSTRUCTORS_TOOLS and path.name != ABOUT_THE_SITE]
+    for path in sorted(files):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]

@@ -7,6 +7,7 @@ been read, and those for tabs and for code go to pages with tabs and with code. 
 element of their own. The course's own style sheets stay as they are.
 """
 
+import base64
 import functools
 import html
 import logging
@@ -31,11 +32,13 @@ ONLY_WITH = {
     "clipboard.min.js": 'class="highlight',
     "copybutton.js": 'class="highlight',
 }
+EMPTY = "MathJax_Zero"  # gives every formula its base line, so it must be there before the first paint
 UNUSED = [
     "scripts/bootstrap.js",
     "scripts/fontawesome.js",
     "scripts/*.map",
     "scripts/*.txt",
+    "styles/theme.css",
     "styles/*.map",
     "vendor/fontawesome",
     "*-macros.html",
@@ -134,8 +137,7 @@ def strings(tokens):
 
 def lighten_font(source, target, wanted):
     """Write the font `source` with the characters `wanted` to `target`; return whether it has any of them."""
-    has = set(TTFont(source, lazy=True).getBestCmap())
-    there = wanted & has if len(has) > 2 else has  # MathJax's Zero is there for its empty metrics
+    there = wanted & set(TTFont(source, lazy=True).getBestCmap())
     if there:
         options = subset.Options(flavor="woff", notdef_outline=False, hinting=False, desubroutinize=True)
         font = subset.load_font(source, options)
@@ -158,6 +160,9 @@ def lighten_fonts(css, static, shown):
         # The theme names compressed fonts, and has the plain ones beside them.
         readable += [file.with_suffix(".ttf") for file in files if file.with_suffix(".ttf").exists()]
         source = next((file for file in readable if file.exists()), None)
+        if source and source.stem == EMPTY:
+            data = base64.b64encode(source.read_bytes()).decode()
+            return f'@font-face{{font-family:MJXZERO;src:url("data:font/woff;base64,{data}") format("woff")}}'
         if not source or not lighten_font(source, folder / f"{source.stem}.woff", shown):
             return ""
         others = re.sub(r"(?:src|font-display):[^;}]*;?|/\*.*?\*/", "", rule[0]).rstrip("} ;")
@@ -195,7 +200,8 @@ def write(app, problem):
     static = site / "_static"
     used = Used(site)
     css = []
-    for name in [*THEME, *(file.removeprefix("_static/") for file in app.light_pages_theirs)]:
+    names = [*THEME, *(file.removeprefix("_static/") for file in app.light_pages_theirs)]
+    for name in names:
         here = posixpath.dirname(name)
         text = (static / name).read_text(encoding="utf-8")
         text = URL.sub(lambda match, here=here: f'url("{posixpath.normpath(posixpath.join(here, match[2]))}")', text)
@@ -204,7 +210,7 @@ def write(app, problem):
     ours = "".join(path.read_text(encoding="utf-8") for path in OURS.rglob("*.css"))
     shown = characters(css + ours)
     (static / LIGHT).write_text(lighten_fonts(css, static, shown), encoding="utf-8")
-    for path in (path for pattern in UNUSED for path in static.glob(pattern)):
+    for path in (path for pattern in [*names, *UNUSED] for path in static.glob(pattern)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

@@ -89,7 +89,7 @@ def add_tick(app, pagename, templatename, context, doctree):
     app.add_js_file("kept.js", loading_method="defer", priority=600)
     app.add_js_file("marks.js", loading_method="defer", priority=700)
     if doctree and any("bn-path" in found["classes"] for found in doctree.findall(nodes.enumerated_list)):
-        app.add_js_file("progress.js", loading_method="defer", priority=700)
+        app.add_js_file("progress.js", loading_method="defer", priority=700, blocking="render")
     if doctree and "minutes" in app.env.metadata[pagename]:
         label = TICK[kind(app.env, pagename)]
         context["body"] += (

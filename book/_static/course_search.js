@@ -14,12 +14,15 @@
     return Object.hasOwn(same, found) ? same[found] : found;
   };
 
-  // The terms of a question, each as a list of the index's terms: a last word that the index doesn't know may be unfinished.
+  // The terms of a question, each as a list of the index's terms: a last word that the index doesn't know may be unfinished,
+  // before its stem ends or after.
   function read(question) {
     const words = (question.toLowerCase().match(/[a-z]+|\d+/g) ?? []).filter((word) => word.length > 1 && !ignored.has(word));
     const found = words.flatMap((word) => stem(word).split(" ").map((term) => [term]));
     const last = words.at(-1);
-    if (last && !Object.hasOwn(terms, found.at(-1)[0])) found[found.length - 1] = all.filter((term) => term.startsWith(last));
+    if (last && !Object.hasOwn(terms, found.at(-1)[0])) {
+      found[found.length - 1] = all.filter((term) => term.startsWith(last) || (term.length > 4 && last.startsWith(term)));
+    }
     return [...new Map(found.map((term) => [term.join(), term])).values()];
   }
 

@@ -10,4 +10,5 @@
     }
   }
   new ResizeObserver(update).observe(document.body);
+  document.fonts.ready.then(update);
 })();
