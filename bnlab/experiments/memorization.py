@@ -37,10 +37,10 @@ ARMS = ("no BN", "BN")
 WIDTH = 64
 BATCH = 32
 EVERY = 20
-RATES = (0.03, 0.1, 0.3, 1.0)
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0)
 MATCHED = 0.05  # the training loss, in nats, at which the arms are compared
 BUDGETS = {
-    "small": {"steps": 500, "memorize": 128, "sizes": (64, 256), "noisy": 256, "tasks": ("fashion",)},
+    "small": {"steps": 640, "memorize": 128, "sizes": (64, 256), "noisy": 256, "tasks": ("fashion",)},
     "full": {"steps": 4000, "memorize": 1024, "sizes": (64, 256, 1024), "noisy": 1024, "tasks": ("fashion", "mnist1d")},
 }
 
