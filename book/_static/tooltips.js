@@ -8,7 +8,7 @@
   const EDGE = 8; // px between a definition and the edges of the window
 
   const box = document.querySelector(".bn-definitions");
-  document.body.append(box); // out of the article, which may cut off what stands out
+  document.querySelector("main").append(box); // out of the article, which may cut off what stands out
 
   const tap = Object.assign(document.createElement("p"), { className: "bn-tap", textContent: "Tap again for the glossary." });
   tap.setAttribute("aria-hidden", "true");
@@ -26,8 +26,9 @@
     const below = line.bottom + EDGE / 2;
     const above = link.getClientRects()[0].top - height - EDGE / 2;
     const top = below + height > innerHeight && above > EDGE ? above : below;
-    definition.style.left = `${Math.max(left, EDGE) + scrollX}px`;
-    definition.style.top = `${top + scrollY}px`;
+    const origin = definition.offsetParent.getBoundingClientRect();
+    definition.style.left = `${Math.max(left, EDGE) - origin.left}px`;
+    definition.style.top = `${top - origin.top}px`;
   }
 
   function show(link) {

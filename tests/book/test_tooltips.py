@@ -217,6 +217,16 @@ def test_without_scripts_a_term_is_a_link(tab):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("tab", [{"color_scheme": scheme} for scheme in ("light", "dark")], indirect=True)
+def test_axe_finds_nothing_while_it_shows(tab):
+    playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install '.[dev]'")
+    tab.locator("a.bn-term").first.focus()
+    visible(tab).wait_for()
+    faults = playwright.Axe().run(tab).response["violations"]  # the theme's own aside
+    assert [fault["id"] for fault in faults if any("tooltip" in str(node) for node in fault["nodes"])] == []
+
+
+@pytest.mark.browser
 def test_it_stays_inside_the_window(tab):
     tab.set_viewport_size({"width": 360, "height": 640})
     link = tab.locator("a.bn-term").last
