@@ -5,14 +5,16 @@ Time goes into memory here, not into arithmetic, so all is arranged to read memo
 - Where channels are the outer axis (NCHW), one thread takes a channel from its statistics to its output. A channel of
   most networks fits into the second-level cache of a core, where the second pass finds it.
 - Where channels are the innermost axis (channels_last, or plain features), threads take blocks of rows, and the second
-  pass goes backwards, from what was read last.
+  pass goes backwards, from what was read last. Sums stay in registers (`bnlab.backends.columns`).
+- An output larger than the caches is written past them (`bnlab.backends.stores`).
 - A ReLU, and the addition of a residual before it, happen where the output is written. Backward, what the ReLU let
   through is computed again rather than stored.
 
-Both are accurate where a plain sum of squares is not: the moments of a block of values are taken about the mean of that
-very block, in the dtype of the input, while the first-level cache still holds it; blocks are combined in float64 (Chan,
-Golub & LeVeque, 1983, section 2). And x is centered by the mean as the dtype can hold it, which subtracts exactly; what
-is left of the mean goes into the shift.
+Both are accurate where a plain sum of squares is not. The moments of a block of values are taken in the dtype of the
+input, about the mean of all blocks before it (the first one about its own, or that of its first values), and blocks are
+combined in float64 (Chan, Golub & LeVeque, 1983, section 2). If a block lies far from those before it, the variance is
+as much larger. And x is centered by the mean as the dtype can hold it, which subtracts exactly; what is left of the
+mean goes into the shift.
 
 The loops run in torch's threads, as many as it uses (`torch.get_num_threads`); see `bnlab.backends.threads`. All of
 them read one *job*, a record of sizes, numbers and addresses, and each takes the next part until none is left. On small
@@ -29,14 +31,19 @@ import numba
 import numpy as np
 import torch
 
-from bnlab.backends import threads
+from bnlab.backends import columns, threads
+from bnlab.backends.stores import PAST_CACHES, fence, put
 from bnlab.backends.threads import add, pointer
 
-BLOCK = 2048  # values whose moments are taken at once: they fit into a first-level cache, float32 sums them well
+BLOCK = 2048  # values whose moments are taken at once: float32 sums them well
 ROWS = 256  # values that are summed in the dtype of the input, at most, before that goes into a float64 sum
 FEW = 256  # positions up to which the channels of an example are taken together
 LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
+EVEN = 16  # channels whose positions, however many, end with a cache line
+ROOM = 12  # rows that a part has to work in
+PIECE = 1024  # values that are written past the caches at once
+LARGE = 1 << 20  # values of a tensor that isn't in the caches any more when somebody reads it
 GRAIN = 16384  # values below which a further thread costs more than it saves
 PARTS = 4  # for each thread, where channels are outside: who is done early takes over from the others
 
@@ -189,9 +196,9 @@ def _vector(v, default, x, wide):
 
 _FIELDS = [(name, "i8") for name in "taken done ready address parts length examples channels positions".split()]
 _FIELDS += [(name, "f8") for name in ("eps", "least")]
-_FIELDS += [(name, "i8") for name in ("training", "relu", "has_more")]
+_FIELDS += [(name, "i8") for name in ("training", "relu", "has_more", "past", "width")]
 # addresses: of arrays in the dtype of the input, and of one in float64
-_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta dgamma dbeta lines".split()]
+_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta dgamma dbeta lines room".split()]
 _FIELDS += [("sums", "i8")]
 DONE, READY = 8, 16  # bytes behind the job's address; at the address itself stands how many parts are taken
 
@@ -212,6 +219,8 @@ def _run(operation, x, is_last, tensors, **numbers):
     count = max(1, min(torch.get_num_threads(), length, x.numel() // GRAIN))
     parts = count if is_last else min(length, count * PARTS)
     wide = tensors["x"].dtype
+    width = max(LONG, channels) if is_last else max(PIECE, TILE // examples + EVEN * positions)
+    tensors |= {"room": torch.empty((parts, ROOM, width), dtype=wide)}
     if is_last:  # what threads tell each other
         tensors |= {"sums": torch.empty((parts, 3, channels), dtype=torch.float64)}
         tensors |= {"lines": torch.empty((3, channels), dtype=wide)}
@@ -219,9 +228,10 @@ def _run(operation, x, is_last, tensors, **numbers):
     addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     for name in ("more", "passed"):
         addresses.setdefault(name, addresses["x"])  # something that can be pointed at
-    record = _Job(has_more="more" in tensors, **sizes, **addresses, **numbers)
-    record.address = ctypes.addressof(record)
     layout = "last" if is_last else "few" if positions <= FEW and channels > 1 else "first"
+    past = PAST_CACHES and x.numel() >= LARGE
+    record = _Job(has_more="more" in tensors, past=past, width=width, **sizes, **addresses, **numbers)
+    record.address = ctypes.addressof(record)
     threads.run(*_entry(f"{operation}_{layout}", wide), record.address, count)
 
 
@@ -272,6 +282,15 @@ def _values_at(address, job, kind):
 
 
 @numba.njit
+def _room_at(job, part, kind):
+    """Rows to work in.
+
+    Not np.empty: numba counts who uses an array that it made, and each count waits until all stores have arrived.
+    """
+    return numba.carray(pointer(job.room), (job.parts, ROOM, job.width), kind)[part]
+
+
+@numba.njit
 def _rows_at(address, job, kind):
     return numba.carray(pointer(address), (job.examples, job.channels), kind)
 
@@ -279,6 +298,30 @@ def _rows_at(address, job, kind):
 @numba.njit
 def _channels_at(address, job, kind):
     return numba.carray(pointer(address), (job.channels,), kind)
+
+
+# --- outputs ----------------------------------------------------------------------------------------------------------
+
+
+@_compiled
+def _is_whole(out):
+    """Whether these values are whole cache lines."""
+    return (out.ctypes.data | out.size * out.itemsize) % 64 == 0
+
+
+@_compiled
+def _piece(out, start):
+    """Where the piece of a row that begins at `start` ends, and whether it is whole cache lines.
+
+    Only those are written past the caches: what comes before the first of them and after the last is stored as usual.
+    """
+    size = out.itemsize
+    line = 64 // size
+    ahead = -(out.ctypes.data // size + start) % line
+    if ahead:
+        return min(start + ahead, out.size), False
+    whole = min(PIECE, (out.size - start) // line * line)
+    return (start + whole, True) if whole else (out.size, False)
 
 
 # --- channels outside: (N, C, S) -------------------------------------------------------------------------------------
@@ -320,6 +363,14 @@ def _scale_and_add_row(row, added, center, scale, shift, least, out):
 
 
 @_compiled
+def _scale(row, added, has_more, center, scale, shift, least, out):
+    if has_more:
+        _scale_and_add_row(row, added, center, scale, shift, least, out)
+    else:
+        _scale_row(row, center, scale, shift, least, out)
+
+
+@_compiled
 def _moments_of_channel(x, c):
     """Mean and biased variance of x[:, c], in float64."""
     examples, _, positions = x.shape
@@ -332,10 +383,13 @@ def _moments_of_channel(x, c):
         for s0 in range(0, positions, width):
             s1 = min(s0 + width, positions)
             size = (n1 - n0) * (s1 - s0)
-            total = zero
-            for n in range(n0, n1):
-                total += _sum_of_row(x[n, c, s0:s1])
-            center = x.dtype.type(total / size)
+            if count == 0.0:
+                total = zero
+                for n in range(n0, n1):
+                    total += _sum_of_row(x[n, c, s0:s1])
+                center = x.dtype.type(total / size)
+            else:
+                center = x.dtype.type(mean)
             first, second = zero, zero
             for n in range(n0, n1):
                 a, b = _moments_of_row(x[n, c, s0:s1], center)
@@ -359,15 +413,23 @@ def _line(mean, var, gamma, beta, eps, kind):
 
 
 @_compiled
-def _scale_channel(x, c, line, more, has_more, least, y):
+def _scale_channel(x, c, line, more, has_more, least, y, past, some):
     """y[:, c] = gamma * (x[:, c] - mean) / sqrt(var + eps) + beta, and what follows; what was read last comes first."""
     center, scale, shift = line
     least = x.dtype.type(least)
     for n in range(x.shape[0] - 1, -1, -1):
-        if has_more:
-            _scale_and_add_row(x[n, c], more[n, c], center, scale, shift, least, y[n, c])
-        else:
-            _scale_row(x[n, c], center, scale, shift, least, y[n, c])
+        row, added, out = x[n, c], more[n, c], y[n, c]
+        if not past:
+            _scale(row, added, has_more, center, scale, shift, least, out)
+            continue
+        start = 0
+        while start < out.size:
+            stop, is_whole = _piece(out, start)
+            to = some[: stop - start] if is_whole else out[start:stop]
+            _scale(row[start:stop], added[start:stop], has_more, center, scale, shift, least, to)
+            if is_whole:
+                put(to, out[start:stop])
+            start = stop
 
 
 def _do_forward_first(kind):
@@ -378,14 +440,16 @@ def _do_forward_first(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
         while part >= 0:
+            some = _room_at(job, part, kind)[0]
             for c in range(first, last):
                 mu, sigma2 = float(mean[c]), float(var[c])
                 if job.training:
                     mu, sigma2 = _moments_of_channel(x, c)
                     mean[c], var[c] = mu, sigma2
                 line = _line(mu, sigma2, gamma[c], beta[c], job.eps, kind)
-                _scale_channel(x, c, line, more, job.has_more, job.least, y)
+                _scale_channel(x, c, line, more, job.has_more, job.least, y, job.past, some)
             first, last, part = _next(job)
+        fence()
 
     return forward_first
 
@@ -427,12 +491,13 @@ def _gradient_of_row(row, from_above, center, scale, slope, shift, training, out
 
 @_compiled
 def _backward_channels(
-    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last
-):
+    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last, past,
+    some,
+):  # fmt: skip
     kind = x.dtype.type
     examples, _, positions = x.shape
     m = examples * positions
-    some = np.empty(BLOCK, x.dtype)
+    let = np.empty(BLOCK, x.dtype)
     for c in range(first, last):
         center, slant, height = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
         inv_std = 1 / math.sqrt(var[c] + eps)
@@ -442,7 +507,7 @@ def _backward_channels(
                 s1 = min(s0 + BLOCK, positions)
                 row = x[n, c, s0:s1]
                 if relu:
-                    kept = passed[n, c, s0:s1] if has_more else some[: row.size]
+                    kept = passed[n, c, s0:s1] if has_more else let[: row.size]
                     _let_through(row, dy[n, c, s0:s1], more[n, c, s0:s1], has_more, center, slant, height, kept)
                     a, b, d = _sums_of_row(row, kept, center)
                 else:
@@ -459,16 +524,27 @@ def _backward_channels(
         v = -k * above / m - u * rest if training else 0.0
         scale, slope, shift = kind(k), kind(u), kind(v)
         for n in range(examples - 1, -1, -1):
-            if not relu:
+            if not past and not relu:
                 _gradient_of_row(x[n, c], dy[n, c], center, scale, slope, shift, training, dx[n, c])
-            elif has_more:
-                _gradient_of_row(x[n, c], passed[n, c], center, scale, slope, shift, training, dx[n, c])
-            else:
-                for s0 in range(0, positions, BLOCK):
-                    s1 = min(s0 + BLOCK, positions)
-                    row, kept = x[n, c, s0:s1], some[: s1 - s0]
-                    _let_through(row, dy[n, c, s0:s1], row, False, center, slant, height, kept)
-                    _gradient_of_row(row, kept, center, scale, slope, shift, training, dx[n, c, s0:s1])
+                continue
+            start = 0
+            while start < positions:
+                stop, is_whole = _piece(dx[n, c], start) if past else (positions, False)
+                if relu:
+                    stop = min(stop, start + let.size)
+                row, out = x[n, c, start:stop], dx[n, c, start:stop]
+                to = some[: stop - start] if is_whole else out
+                if not relu:
+                    _gradient_of_row(row, dy[n, c, start:stop], center, scale, slope, shift, training, to)
+                elif has_more:
+                    _gradient_of_row(row, passed[n, c, start:stop], center, scale, slope, shift, training, to)
+                else:
+                    kept = let[: stop - start]
+                    _let_through(row, dy[n, c, start:stop], row, False, center, slant, height, kept)
+                    _gradient_of_row(row, kept, center, scale, slope, shift, training, to)
+                if is_whole:
+                    put(to, out)
+                start = stop
 
 
 def _do_backward_first(kind):
@@ -483,9 +559,10 @@ def _do_backward_first(kind):
         while part >= 0:
             _backward_channels(
                 x, dy, mean, var, gamma, job.eps, job.training, beta, more, passed, job.relu, job.has_more,
-                dx, dgamma, dbeta, first, last,
+                dx, dgamma, dbeta, first, last, job.past, _room_at(job, part, kind)[0],
             )  # fmt: skip
             first, last, part = _next(job)
+        fence()
 
     return backward_first
 
@@ -514,43 +591,31 @@ def _gathered(wide, positions, out):
 
 
 @_compiled
-def _moments_of_block(x, start, stop, positions, mean, var):
-    """Moments of the channels in the columns from `start` to `stop`."""
+def _moments_of_block(x, start, stop, positions, mean, var, room):
+    """Moments of the channels in the columns from `start` to `stop`, about the mean of the first examples."""
     examples, width, m = x.shape[0], stop - start, x.shape[0] * positions
-    first, second, center = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+    first, second, center = room[0, :width], room[1, :width], room[2, :width]
     wide_first, wide_second = np.zeros(width), np.zeros(width)
     channels = mean.size
     rest, square, rounded = np.empty(channels), np.empty(channels), np.empty(channels, x.dtype)
-    for n0 in range(0, examples, ROWS):
-        n1 = min(n0 + ROWS, examples)
-        first[:] = 0
-        n = n0
-        while n + 4 <= n1:
-            _add_long(first, x[n, start:stop], x[n + 1, start:stop], x[n + 2, start:stop], x[n + 3, start:stop])
-            n += 4
-        while n < n1:
-            _add_one_long(first, x[n, start:stop])
-            n += 1
-        _add_one_long(wide_first, first)
-    _gathered(wide_first, positions, mean)
+    some = min(examples, 8)
+    first[:] = 0
+    for n in range(some):
+        _add_one_long(first, x[n, start:stop])
+    _gathered(first, positions, mean)
     for c in range(channels):
-        rounded[c] = mean[c] / m
+        rounded[c] = mean[c] / (some * positions)
     _fill(rounded, positions, center)
-    wide_first[:] = 0.0
+    stripe = columns.STRIPE // x.itemsize
+    whole = width // stripe * stripe
     for n0 in range(0, examples, ROWS):
         n1 = min(n0 + ROWS, examples)
-        first[:] = 0
-        second[:] = 0
-        n = n0
-        while n + 4 <= n1:
-            _add_moments_long(
-                first, second, center, x[n, start:stop], x[n + 1, start:stop], x[n + 2, start:stop],
-                x[n + 3, start:stop],
-            )  # fmt: skip
-            n += 4
-        while n < n1:
-            _add_one_moments_long(first, second, center, x[n, start:stop])
-            n += 1
+        for k in range(0, whole, stripe):
+            columns.add_moments(x[n0, start + k :], center[k:], first[k:], second[k:], n1 - n0, x.shape[1])
+        first[whole:] = 0
+        second[whole:] = 0
+        for n in range(n0, n1):
+            _add_one_moments_long(first[whole:], second[whole:], center[whole:], x[n, start + whole : stop])
         _add_one_long(wide_first, first)
         _add_one_long(wide_second, second)
     _gathered(wide_first, positions, rest)
@@ -562,61 +627,70 @@ def _moments_of_block(x, start, stop, positions, mean, var):
 
 
 @_compiled
-def _scale_block(x, start, stop, positions, mean, var, gamma, beta, eps, more, has_more, least, y):
-    width, kind = stop - start, x.dtype.type
+def _is_on_lines(out, start):
+    """Whether the columns from `start` on begin a cache line in every row."""
+    return (out[0, start:].ctypes.data | out.shape[1] * out.itemsize) % 64 == 0
+
+
+@_compiled
+def _scale_block(x, start, stop, positions, mean, var, gamma, beta, eps, more, has_more, least, y, past, room):
+    width = stop - start
     lines = np.empty((3, gamma.size), x.dtype)
-    center, scale, shift = np.empty(width, x.dtype), np.empty(width, x.dtype), np.empty(width, x.dtype)
+    center, scale, shift = room[0, :width], room[1, :width], room[2, :width]
     _lines(mean, var, gamma, beta, eps, lines[0], lines[1], lines[2])
     _fill(lines[0], positions, center)
     _fill(lines[1], positions, scale)
     _fill(lines[2], positions, shift)
-    least = kind(least)
+    least = x.dtype.type(least)
+    stripe = columns.STRIPE // x.itemsize
+    whole = 0 if has_more else width // stripe * stripe
+    past = past and _is_on_lines(y, start)
+    for k in range(0, whole, stripe):
+        at = start + k
+        columns.scale(x[0, at:], center[k:], scale[k:], shift[k:], least, y[0, at:], past, x.shape[0], x.shape[1])
+    if whole == width:
+        return
+    at = start + whole
     for n in range(x.shape[0] - 1, -1, -1):
-        row, out = x[n, start:stop], y[n, start:stop]
+        row, out = x[n, at:stop], y[n, at:stop]
         if has_more:
-            _scale_and_add_channels(row, more[n, start:stop], center, scale, shift, least, out)
+            _scale_and_add_channels(row, more[n, at:stop], center, scale, shift, least, out)
         else:
-            _scale_channels(row, center, scale, shift, least, out)
+            _scale_channels(row, center[whole:], scale[whole:], shift[whole:], least, out)
 
 
 @_compiled
 def _backward_block(
     x, dy, start, stop, positions, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx,
-    dgamma, dbeta,
+    dgamma, dbeta, past, room,
 ):  # fmt: skip
     examples, width, channels = x.shape[0], stop - start, mean.size
-    a, b, d, some = (
-        np.empty(width, x.dtype),
-        np.empty(width, x.dtype),
-        np.empty(width, x.dtype),
-        np.empty(width, x.dtype),
-    )
+    a, b, d, some = room[6, :width], room[7, :width], room[8, :width], room[9, :width]
     wide, sums = np.zeros((3, width)), np.empty((1, 3, channels))
-    short, long = np.empty((6, channels), x.dtype), np.empty((6, width), x.dtype)
+    short = np.empty((6, channels), x.dtype)
     _lines(mean, var, gamma, beta, eps, short[0], short[1], short[2])
     for k in range(3):
-        _fill(short[k], positions, long[k])
-    center, slant, height = long[0], long[1], long[2]
+        _fill(short[k], positions, room[k, :width])
+    center, slant, height = room[0, :width], room[1, :width], room[2, :width]
+    stripe = columns.STRIPE // x.itemsize
+    whole = 0 if relu else width // stripe * stripe
+    rest = start + whole
     for n0 in range(0, examples, ROWS):
         n1 = min(n0 + ROWS, examples)
-        a[:] = 0
-        b[:] = 0
-        d[:] = 0
-        n = n0
-        while not relu and n + 2 <= n1:
-            _add_rows(
-                x[n, start:stop], x[n + 1, start:stop], dy[n, start:stop], dy[n + 1, start:stop], center, a, b, d
-            )  # fmt: skip
-            n += 2
-        while n < n1:
-            row, above = x[n, start:stop], dy[n, start:stop]
+        for k in range(0, whole, stripe):
+            at = start + k
+            columns.add_products(x[n0, at:], dy[n0, at:], center[k:], a[k:], b[k:], d[k:], n1 - n0, x.shape[1])
+        a[whole:] = 0
+        b[whole:] = 0
+        d[whole:] = 0
+        for n in range(n0, n1 if whole < width else n0):
+            row, above = x[n, rest:stop], dy[n, rest:stop]
             if relu:
                 kept = passed[n, start:stop] if has_more else some
                 _let_through_row(row, above, more[n, start:stop], has_more, center, slant, height, kept)
                 _add_row(row, kept, center, a, b, d)
             else:
-                _add_row(row, above, center, a, b, d)
-            n += 1
+                _add_row(row, above, center[whole:], a[whole:], b[whole:], d[whole:])
         _add_one_long(wide[0], a)
         _add_one_long(wide[1], b)
         _add_one_long(wide[2], d)
@@ -624,10 +698,21 @@ def _backward_block(
         _gathered(wide[k], positions, sums[0, k])
     _slopes(sums, examples * positions, mean, var, gamma, eps, training, dgamma, dbeta, short[3], short[4], short[5])
     for k in range(3, 6):
-        _fill(short[k], positions, long[k])
-    scale, slope, shift = long[3], long[4], long[5]
+        _fill(short[k], positions, room[k, :width])
+    scale, slope, shift = room[3, :width], room[4, :width], room[5, :width]
+    whole = whole if training else 0
+    past = past and _is_on_lines(dx, start)
+    for k in range(0, whole, stripe):
+        at = start + k
+        columns.gradient(
+            x[0, at:], dy[0, at:], center[k:], scale[k:], slope[k:], shift[k:], dx[0, at:], past, examples, x.shape[1]
+        )  # fmt: skip
+    if whole == width:
+        return
+    rest = start + whole
+    center, scale, slope, shift = center[whole:], scale[whole:], slope[whole:], shift[whole:]
     for n in range(examples - 1, -1, -1):
-        row, above, out = x[n, start:stop], dy[n, start:stop], dx[n, start:stop]
+        row, above, out = x[n, rest:stop], dy[n, rest:stop], dx[n, rest:stop]
         if not relu:
             _gradient_of_channels(row, above, center, scale, slope, shift, training, out)
         elif has_more:
@@ -646,7 +731,7 @@ def _columns_at(address, job, kind):
 def _channels_together(channels, values, limit):
     """How many of these channels are taken at once, all about as many, each with so many values."""
     blocks = max(1, -(-channels * values // limit))
-    return -(-channels // blocks)
+    return -(-channels // blocks // EVEN) * EVEN
 
 
 def _do_forward_few(kind):
@@ -657,20 +742,21 @@ def _do_forward_few(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
         while part >= 0:
-            some = _channels_together(last - first, job.examples * job.positions, TILE // 2)
+            some, room = _channels_together(last - first, job.examples * job.positions, TILE), _room_at(job, part, kind)
             for c0 in range(first, last, some):
                 c1 = min(c0 + some, last)
                 start, stop = c0 * job.positions, c1 * job.positions
                 mu, sigma2 = mean[c0:c1].astype(np.float64), var[c0:c1].astype(np.float64)
                 if job.training:
-                    _moments_of_block(x, start, stop, job.positions, mu, sigma2)
+                    _moments_of_block(x, start, stop, job.positions, mu, sigma2, room)
                     mean[c0:c1] = mu
                     var[c0:c1] = sigma2
                 _scale_block(
                     x, start, stop, job.positions, mu, sigma2, gamma[c0:c1], beta[c0:c1], job.eps, more,
-                    job.has_more, job.least, y,
+                    job.has_more, job.least, y, job.past, room,
                 )  # fmt: skip
             first, last, part = _next(job)
+        fence()
 
     return forward_few
 
@@ -685,15 +771,16 @@ def _do_backward_few(kind):
         dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
         first, last, part = _next(job)
         while part >= 0:
-            some = _channels_together(last - first, job.examples * job.positions, TILE // 2)
+            some, room = _channels_together(last - first, job.examples * job.positions, TILE), _room_at(job, part, kind)
             for c0 in range(first, last, some):
                 c1 = min(c0 + some, last)
                 _backward_block(
                     x, dy, c0 * job.positions, c1 * job.positions, job.positions, mean[c0:c1], var[c0:c1],
                     gamma[c0:c1], job.eps, job.training, beta[c0:c1], more, passed, job.relu, job.has_more, dx,
-                    dgamma[c0:c1], dbeta[c0:c1],
+                    dgamma[c0:c1], dbeta[c0:c1], job.past, room,
                 )  # fmt: skip
             first, last, part = _next(job)
+        fence()
 
     return backward_few
 
@@ -722,15 +809,31 @@ def _combine(moments, rows, mean, var):
 
 
 @_compiled
+def _stripe(x):
+    """How many channels are gone down together, or 0 where they can't be divided so."""
+    stripe = columns.STRIPE // x.itemsize
+    return stripe if x.shape[1] % stripe == 0 else 0
+
+
+@_compiled
 def _together(channels):
     """How many rows are taken as one long row: short loops cost more than what they do."""
     return max(1, LONG // channels)
 
 
 @_compiled
-def _add_long(total, v_0, v_1, v_2, v_3):
-    for c in range(total.size):
-        total[c] += (v_0[c] + v_1[c]) + (v_2[c] + v_3[c])
+def _repeat(long, channels):
+    """Let the first values of a long row, one for each channel, follow again and again."""
+    for k in range(channels, long.size, channels):
+        long[k : k + channels] = long[:channels]
+
+
+@_compiled
+def _repeated(v, long):
+    """The values of the channels, again and again in a long row."""
+    long[: v.size] = v
+    _repeat(long, v.size)
+    return long
 
 
 @_compiled
@@ -764,41 +867,46 @@ def _folded(long, channels, out):
 
 
 @_compiled
-def _moments_of_rows(x, moments, first, last, part):
+def _moments_of_rows(x, moments, first, last, part, room):
     """Put the mean of each column, and the sum of squares about it, into `moments`."""
     channels = x.shape[1]
     flat, zero = x.reshape(-1), x.dtype.type(0)
     mean, square, count = moments[part, 0], moments[part, 1], 0.0
     mean[:] = 0.0
     square[:] = 0.0
-    long = _together(channels) * channels
-    total, center = np.empty(long, x.dtype), np.empty(long, x.dtype)
-    sums, sums_of_squares = np.empty(long, x.dtype), np.empty(long, x.dtype)
+    stripe = _stripe(x)
+    together = 1 if stripe else _together(channels)
+    long = together * channels
+    total, center, sums, sums_of_squares = room[0, :long], room[1, :long], room[2, :long], room[3, :long]
     folded, folded_squares = np.empty(channels), np.empty(channels)
-    height = max(4, TILE // long) * _together(channels)
+    height = ROWS if stripe else max(4, TILE // long) * together
     for r0 in range(first, last, height):
         r1 = min(r0 + height, last)
         size = r1 - r0
         start, stop = r0 * channels, r1 * channels
-        total[:] = zero
+        if r0 == first:  # about their own mean the first ones, the others about the mean of those before
+            total[:] = zero
+            if stripe:
+                center[:] = zero
+                for c in range(0, channels, stripe):
+                    columns.add_moments(flat[start + c :], center[c:], total[c:], sums_of_squares[c:], size, channels)
+            else:
+                for at in range(start, stop, long):
+                    _add_one_long(total, flat[at : min(at + long, stop)])
+            _folded(total, channels, folded)
+            for c in range(channels):
+                center[c] = folded[c] / size
+        else:
+            for c in range(channels):
+                center[c] = mean[c]
+        _repeat(center, channels)
         sums[:] = zero
         sums_of_squares[:] = zero
         at = start
-        while at + 4 * long <= stop:
-            _add_long(
-                total, flat[at : at + long], flat[at + long : at + 2 * long], flat[at + 2 * long : at + 3 * long],
-                flat[at + 3 * long : at + 4 * long],
-            )  # fmt: skip
-            at += 4 * long
-        while at < stop:
-            _add_one_long(total, flat[at : min(at + long, stop)])
-            at += long
-        _folded(total, channels, folded)
-        for c in range(channels):
-            center[c] = folded[c] / size
-        for k in range(channels, long, channels):
-            center[k : k + channels] = center[:channels]
-        at = start
+        if stripe:
+            for c in range(0, channels, stripe):
+                columns.add_moments(flat[start + c :], center[c:], sums[c:], sums_of_squares[c:], size, channels)
+            at = stop
         while at + 4 * long <= stop:
             _add_moments_long(
                 sums, sums_of_squares, center, flat[at : at + long], flat[at + long : at + 2 * long],
@@ -834,21 +942,36 @@ def _scale_and_add_channels(row, added, center, scale, shift, least, out):
 
 
 @_compiled
-def _scale_rows(x, center, scale, shift, more, has_more, least, y, first, last):
+def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, first, last):
     channels = x.shape[1]
     flat, added, out = x.reshape(-1), more.reshape(-1), y.reshape(-1)
-    together = _together(channels)
-    long = together * channels
-    center, scale, shift = _repeated(center, together), _repeated(scale, together), _repeated(shift, together)
+    stripe = _stripe(x)
+    if stripe and not has_more:
+        past = past and out.ctypes.data % 64 == 0
+        for r1 in range(last, first, -ROWS):  # the last ones first
+            r0 = max(first, r1 - ROWS)
+            for c in range(0, channels, stripe):
+                at = r0 * channels + c
+                columns.scale(
+                    flat[at:], center[c:], scale[c:], shift[c:], x.dtype.type(least), out[at:], past, r1 - r0, channels
+                )  # fmt: skip
+        return
+    long = _together(channels) * channels
+    center, scale = _repeated(center, room[0, :long]), _repeated(scale, room[1, :long])
+    shift, some = _repeated(shift, room[2, :long]), room[3]
     least = x.dtype.type(least)
     start = first * channels
     for back in range((last * channels - start + long - 1) // long):  # the last ones first
         stop = last * channels - back * long
         at = max(start, stop - long)
+        is_whole = past and _is_whole(out[at:stop])
+        to = some[: stop - at] if is_whole else out[at:stop]
         if has_more:
-            _scale_and_add_channels(flat[at:stop], added[at:stop], center, scale, shift, least, out[at:stop])
+            _scale_and_add_channels(flat[at:stop], added[at:stop], center, scale, shift, least, to)
         else:
-            _scale_channels(flat[at:stop], center, scale, shift, least, out[at:stop])
+            _scale_channels(flat[at:stop], center, scale, shift, least, to)
+        if is_whole:
+            put(to, out[at:stop])
 
 
 def _do_forward_last(kind):
@@ -863,7 +986,7 @@ def _do_forward_last(kind):
         first, last, part = _next(job)
         while part >= 0:
             if job.training:
-                _moments_of_rows(x, moments, first, last, part)
+                _moments_of_rows(x, moments, first, last, part, _room_at(job, part, kind))
             mine[done] = part
             done += 1
             if add(job.address + DONE, 1) == job.parts - 1:
@@ -880,7 +1003,11 @@ def _do_forward_last(kind):
         while done > 0:  # what a thread has read last may still be in its cache
             done -= 1
             first, last = _bounds(job, mine[done])
-            _scale_rows(x, lines[0], lines[1], lines[2], more, job.has_more, job.least, y, first, last)
+            _scale_rows(
+                x, lines[0], lines[1], lines[2], more, job.has_more, job.least, y, job.past,
+                _room_at(job, mine[done], kind), first, last,
+            )  # fmt: skip
+        fence()
 
     return forward_last
 
@@ -943,14 +1070,15 @@ def _add_rows(row_0, row_1, above_0, above_1, center, a, b, d):
 
 
 @_compiled
-def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part):
+def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part, room):
     channels = x.shape[1]
     flat, above, added, let = x.reshape(-1), dy.reshape(-1), more.reshape(-1), passed.reshape(-1)
-    together = _together(channels)
+    stripe = 0 if relu else _stripe(x)
+    together = 1 if stripe else _together(channels)
     long = together * channels
-    a, b, d = np.empty(long, x.dtype), np.empty(long, x.dtype), np.empty(long, x.dtype)
-    some, folded = np.empty(long, x.dtype), np.empty(channels)
-    center, slant, height = _repeated(center, together), _repeated(slant, together), _repeated(height, together)
+    a, b, d, some, folded = room[0, :long], room[1, :long], room[2, :long], room[3], np.empty(channels)
+    center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
+    height = _repeated(height, room[6, :long])
     sums[part] = 0.0
     tall = ROWS * together
     for r0 in range(first, last, tall):
@@ -959,6 +1087,13 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
         b[:] = 0
         d[:] = 0
         at = start
+        if stripe:
+            for c in range(0, channels, stripe):
+                rows = (stop - start) // channels
+                columns.add_products(
+                    flat[at + c :], above[at + c :], center[c:], a[c:], b[c:], d[c:], rows, channels
+                )  # fmt: skip
+            at = stop
         while not relu and at + 2 * long <= stop:
             middle, end = at + long, at + 2 * long
             _add_rows(flat[at:middle], flat[middle:end], above[at:middle], above[middle:end], center, a, b, d)
@@ -981,14 +1116,6 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
 
 
 @_compiled
-def _repeated(v, times):
-    out = np.empty(v.size * times, v.dtype)
-    for k in range(times):
-        out[k * v.size : (k + 1) * v.size] = v
-    return out
-
-
-@_compiled
 def _gradient_of_channels(row, from_above, center, scale, slope, shift, training, out):
     """As :func:`_gradient_of_row`; each channel has its own factors."""
     if training:
@@ -1001,27 +1128,44 @@ def _gradient_of_channels(row, from_above, center, scale, slope, shift, training
 
 @_compiled
 def _gradient_of_rows(
-    x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, first, last
-):
+    x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, past, room, first,
+    last,
+):  # fmt: skip
     channels = x.shape[1]
     flat, above, let, out = x.reshape(-1), dy.reshape(-1), passed.reshape(-1), dx.reshape(-1)
-    together = _together(channels)
-    long = together * channels
-    center, slant, height = _repeated(center, together), _repeated(slant, together), _repeated(height, together)
-    scale, slope, shift = _repeated(scale, together), _repeated(slope, together), _repeated(shift, together)
-    some = np.empty(long, x.dtype)
+    stripe = _stripe(x) if training and (has_more or not relu) else 0
+    if stripe:
+        past, let_through = past and out.ctypes.data % 64 == 0, let if relu else above
+        for r1 in range(last, first, -ROWS):
+            r0 = max(first, r1 - ROWS)
+            for c in range(0, channels, stripe):
+                at = r0 * channels + c
+                columns.gradient(
+                    flat[at:], let_through[at:], center[c:], scale[c:], slope[c:], shift[c:], out[at:], past, r1 - r0,
+                    channels,
+                )  # fmt: skip
+        return
+    long = _together(channels) * channels
+    center, slant = _repeated(center, room[0, :long]), _repeated(slant, room[1, :long])
+    height, scale = _repeated(height, room[2, :long]), _repeated(scale, room[3, :long])
+    slope, shift = _repeated(slope, room[4, :long]), _repeated(shift, room[5, :long])
+    some, on_its_way = room[6], room[7]
     start = first * channels
     for back in range((last * channels - start + long - 1) // long):
         stop = last * channels - back * long
         at = max(start, stop - long)
+        is_whole = past and _is_whole(out[at:stop])
+        to = on_its_way[: stop - at] if is_whole else out[at:stop]
         if not relu:
-            _gradient_of_channels(flat[at:stop], above[at:stop], center, scale, slope, shift, training, out[at:stop])
+            _gradient_of_channels(flat[at:stop], above[at:stop], center, scale, slope, shift, training, to)
         elif has_more:
-            _gradient_of_channels(flat[at:stop], let[at:stop], center, scale, slope, shift, training, out[at:stop])
+            _gradient_of_channels(flat[at:stop], let[at:stop], center, scale, slope, shift, training, to)
         else:
             kept = some[: stop - at]
             _let_through_row(flat[at:stop], above[at:stop], kept, False, center, slant, height, kept)
-            _gradient_of_channels(flat[at:stop], kept, center, scale, slope, shift, training, out[at:stop])
+            _gradient_of_channels(flat[at:stop], kept, center, scale, slope, shift, training, to)
+        if is_whole:
+            put(to, out[at:stop])
 
 
 def _do_backward_last(kind):
@@ -1040,7 +1184,8 @@ def _do_backward_last(kind):
         first, last, part = _next(job)
         while part >= 0:
             _sums_of_rows(
-                x, dy, center, more, passed, job.relu, job.has_more, slant, height, sums, first, last, part
+                x, dy, center, more, passed, job.relu, job.has_more, slant, height, sums, first, last, part,
+                _room_at(job, part, kind),
             )  # fmt: skip
             mine[done] = part
             done += 1
@@ -1058,7 +1203,8 @@ def _do_backward_last(kind):
             first, last = _bounds(job, mine[done])
             _gradient_of_rows(
                 x, dy, center, more, passed, job.relu, job.has_more, slant, height, lines[0], lines[1], lines[2],
-                job.training, dx, first, last,
+                job.training, dx, job.past, _room_at(job, mine[done], kind), first, last,
             )  # fmt: skip
+        fence()
 
     return backward_last

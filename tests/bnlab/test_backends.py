@@ -71,14 +71,26 @@ SHAPES = [
     (8, 70, 14, 14),
     (2, 3, 4, 5, 6),
     (2, 1, 1, 1),
+    (600, 128),  # whole stripes of channels, several tiles of rows
+    (40, 64, 3, 5),
+    (9, 192, 2, 7),
+    (5, 48, 14, 14),
+    (3, 16, 40, 41),  # rows that don't begin with a line of the cache
 ]
+
+
+@pytest.fixture(params=[False, True], ids=["cached", "past the caches"])
+def stores(request, monkeypatch):
+    """Both ways of writing an output, whatever its size and the processor."""
+    monkeypatch.setattr(numba, "PAST_CACHES", request.param)
+    monkeypatch.setattr(numba, "LARGE", 0)
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
 @pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_compiled_loops_are_as_exact_as_the_dtype(shape, last, mean, dtype):
+def test_compiled_loops_are_as_exact_as_the_dtype(shape, last, mean, dtype, stores):
     x, gamma, beta, dy = make(shape, mean, dtype, last and len(shape) > 3)
     y, mu, var = numba.forward(x, gamma, beta, None, None, EPS)
     expected = exact(x, gamma, beta, dy)
@@ -135,6 +147,20 @@ def test_any_shape(examples, channels, positions, last, mean, seed):
     grads = numba.backward(dy, x, gamma, mu, var, 0.1, True)
     truth = eager.backward(dy.double(), x.double(), gamma.double(), *expected[1:], 0.1, True)
     assert max(distance(a, b) for a, b in zip(grads, truth, strict=True)) < 2e-5
+
+
+@pytest.mark.parametrize("shape", [(64, 128), (2048, 64), (2048, 24), (64, 16, 7, 7), (64, 16, 32, 32)], ids=str)
+@pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
+@pytest.mark.parametrize("odd", [slice(0, 1), slice(0, 8), slice(1, None), slice(32, None)], ids=str)
+def test_examples_far_from_all_others_do_not_spoil_the_moments(shape, last, odd):
+    """Values are summed about the mean of the first ones, or of those before; wherever those lie."""
+    x, gamma, beta, dy = make(shape, last=last and len(shape) > 2)
+    x[odd] += 1e4
+    y, mean, var = numba.forward(x, gamma, beta, None, None, EPS)
+    expected = exact(x, gamma, beta, dy)
+    assert (var.double() / expected[2] - 1).abs().max() < 2e-6
+    assert ((mean.double() - expected[1]).abs() < 1e-6 * expected[2].sqrt() + 1e-7 * expected[1].abs()).all()
+    assert distance(y, expected[0]) < 1e-5
 
 
 def test_a_first_example_far_from_all_others_does_not_spoil_the_variance():
@@ -240,7 +266,7 @@ def separately(x, gamma, beta, dy, residual, training=True, mean=None, var=None)
 @pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
 @pytest.mark.parametrize("shape", [(70, 40), (2, 3, 60, 60), (5, 7, 4, 5), (2, 3, 4, 5, 6)], ids=str)
 @pytest.mark.parametrize("backend", ALL)
-def test_a_residual_and_a_relu_in_the_same_pass(backend, shape, last, training):
+def test_a_residual_and_a_relu_in_the_same_pass(backend, shape, last, training, stores):
     last = last and len(shape) > 3
     if backend == "native" and last:
         pytest.skip("torch is not exact there, so this backend isn't used")
@@ -261,7 +287,7 @@ def test_a_residual_and_a_relu_in_the_same_pass(backend, shape, last, training):
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
 @pytest.mark.parametrize("backend", ALL)
-def test_a_relu_alone(backend, last):
+def test_a_relu_alone(backend, last, stores):
     if backend == "native" and last:
         pytest.skip("torch is not exact there, so this backend isn't used")
     x, gamma, beta, dy = make((4, 6, 30, 30), 3.0, last=last)

@@ -1,0 +1,183 @@
+"""Loops down the rows of some columns, whose sums or factors stay in registers; in compiled loops.
+
+Where channels are innermost, each has a sum and factors of its own. A loop along a row loads them, and stores the sums,
+for every value. These loops take `STRIPE` bytes of a row at a time, as many channels as the registers of a processor
+hold, and go down: nothing is loaded but the values, and nothing stored but the output. numba has no such loops, so they
+are put together here, in LLVM's own vectors.
+
+An array that is an argument begins at the first value of its stripe, in the first row; `stride` is the number of values
+from one row to the next.
+"""
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+# In bytes: three sums, and what is loaded, fit into the registers.
+STRIPE = 256 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 128
+LINE = 64  # bytes in a line of the cache
+
+_FREE = ("contract", "reassoc", "nsz")  # what may be done to a sum, as in the other loops
+
+
+class _Builder:
+    """What all of the loops are made of: vectors at addresses, and a loop down the rows."""
+
+    def __init__(self, context, builder, signature, arguments):
+        self.builder = builder
+        arrays = []
+        for kind, value in zip(signature.args, arguments, strict=True):
+            is_array = isinstance(kind, types.Array)
+            arrays.append(context.make_array(kind)(context, builder, value).data if is_array else value)
+        self.arguments = arrays
+        scalar = context.get_value_type(signature.args[0].dtype)
+        self.size = 4 if isinstance(scalar, ir.FloatType) else 8
+        self.vector = ir.VectorType(scalar, STRIPE // self.size)
+
+    def load(self, pointer, offset=None):
+        return self.builder.load(self._at(pointer, offset), align=self.size)
+
+    def store(self, value, pointer, offset=None):
+        self.builder.store(value, self._at(pointer, offset), align=self.size)
+
+    def store_past_caches(self, value, pointer, offset):
+        store = self.builder.store(value, self._at(pointer, offset), align=LINE)
+        store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
+
+    def _at(self, pointer, offset):
+        if offset is not None:
+            pointer = self.builder.gep(pointer, [offset])
+        return self.builder.bitcast(pointer, self.vector.as_pointer())
+
+    def spread(self, scalar):
+        """A vector of the same value."""
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.vector.count), None)
+        one = self.builder.insert_element(
+            ir.Constant(self.vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+        )
+        return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), lanes)
+
+    def sums(self, count):
+        """Sums that begin with zero."""
+        return [cgutils.alloca_once_value(self.builder, ir.Constant(self.vector, None)) for _ in range(count)]
+
+    def add_to(self, total, value):
+        self.builder.store(self.add(self.builder.load(total), value), total)
+
+    def add(self, a, b):
+        return self.builder.fadd(a, b, flags=_FREE)
+
+    def subtract(self, a, b):
+        return self.builder.fsub(a, b, flags=_FREE)
+
+    def multiply(self, a, b):
+        return self.builder.fmul(a, b, flags=_FREE)
+
+    def rows(self, count, stride):
+        """A loop over rows; what it gives is the offset of a row."""
+        loop = cgutils.for_range(self.builder, count)
+        return _Rows(self.builder, loop, stride)
+
+
+class _Rows:
+    def __init__(self, builder, loop, stride):
+        self.builder, self.loop, self.stride = builder, loop, stride
+
+    def __enter__(self):
+        return self.builder.mul(self.loop.__enter__().index, self.stride)
+
+    def __exit__(self, *error):
+        return self.loop.__exit__(*error)
+
+
+def _loops(make):
+    """An intrinsic of arrays and numbers that `make` builds and that returns nothing."""
+
+    def intrinsic_of(typingctx, *kinds):
+        def codegen(context, builder, signature, arguments):
+            b = _Builder(context, builder, signature, arguments)
+            make(b, *b.arguments)
+            return context.get_dummy_value()
+
+        return types.void(*kinds), codegen
+
+    return intrinsic_of
+
+
+@intrinsic
+def add_moments(typingctx, x, center, sums, squares, rows, stride):
+    """Put the sums of x - center, and of its square, into `sums` and `squares`."""
+
+    def make(b, x, center, sums, squares, rows, stride):
+        middle = b.load(center)
+        first, second = b.sums(2)
+        with b.rows(rows, stride) as row:
+            d = b.subtract(b.load(x, row), middle)
+            b.add_to(first, d)
+            b.add_to(second, b.multiply(d, d))
+        b.store(b.builder.load(first), sums)
+        b.store(b.builder.load(second), squares)
+
+    return _loops(make)(typingctx, x, center, sums, squares, rows, stride)
+
+
+@intrinsic
+def add_products(typingctx, x, dy, center, above, along, away, rows, stride):
+    """Put the sums of dy, of dy * (x - center), and of x - center, into `above`, `along` and `away`."""
+
+    def make(b, x, dy, center, above, along, away, rows, stride):
+        middle = b.load(center)
+        totals = b.sums(3)
+        with b.rows(rows, stride) as row:
+            from_above, d = b.load(dy, row), b.subtract(b.load(x, row), middle)
+            b.add_to(totals[0], from_above)
+            b.add_to(totals[1], b.multiply(from_above, d))
+            b.add_to(totals[2], d)
+        for total, out in zip(totals, (above, along, away), strict=True):
+            b.store(b.builder.load(total), out)
+
+    return _loops(make)(typingctx, x, dy, center, above, along, away, rows, stride)
+
+
+@intrinsic
+def scale(typingctx, x, center, slant, height, least, out, past, rows, stride):
+    """Write (x - center) * slant + height, or `least` where that is more; past the caches if `past`."""
+
+    def make(b, x, center, slant, height, least, out, past, rows, stride):
+        middle, slant, height, least = b.load(center), b.load(slant), b.load(height), b.spread(least)
+
+        def write(store):
+            with b.rows(rows, stride) as row:
+                v = b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height)
+                is_less = b.builder.fcmp_ordered("<", v, least)
+                store(b.builder.select(is_less, least, v), out, row)
+
+        with b.builder.if_else(cgutils.is_not_null(b.builder, past)) as (then, otherwise):
+            with then:
+                write(b.store_past_caches)
+            with otherwise:
+                write(b.store)
+
+    return _loops(make)(typingctx, x, center, slant, height, least, out, past, rows, stride)
+
+
+@intrinsic
+def gradient(typingctx, x, dy, center, factor, slope, shift, out, past, rows, stride):
+    """Write dy * factor + (x - center) * slope + shift; past the caches if `past`."""
+
+    def make(b, x, dy, center, factor, slope, shift, out, past, rows, stride):
+        middle, factor, slope, shift = b.load(center), b.load(factor), b.load(slope), b.load(shift)
+
+        def write(store):
+            with b.rows(rows, stride) as row:
+                along = b.add(b.multiply(b.subtract(b.load(x, row), middle), slope), shift)
+                store(b.add(b.multiply(b.load(dy, row), factor), along), out, row)
+
+        with b.builder.if_else(cgutils.is_not_null(b.builder, past)) as (then, otherwise):
+            with then:
+                write(b.store_past_caches)
+            with otherwise:
+                write(b.store)
+
+    return _loops(make)(typingctx, x, dy, center, factor, slope, shift, out, past, rows, stride)
