@@ -231,8 +231,6 @@ def epub(site, tmp_path_factory):
 
 def packed_epub(site, folder):
     """Make an EPUB of a site in `folder` and return it as {path: bytes}."""
-    if not (ROOT / "book" / "_ext" / "typeset.py").exists():
-        pytest.skip("formulas become MathML with the extension typeset")
     output = folder / "book.epub"
     assert made("make_epub", site, output) == (0, "")
     with zipfile.ZipFile(output) as packed:
