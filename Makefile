@@ -110,7 +110,7 @@ test: $(INSTALLED)  ## Run the whole test suite (the site's tests need `make boo
 	pytest -n auto $(PYTESTFLAGS)
 
 test-site: $(INSTALLED)  ## Run the tests of the built website in headless Chromium
-	pytest tests/book
+	pytest -n auto --dist loadfile tests/book $(PYTESTFLAGS)
 
 test-oldest: _build/oldest/.installed  ## Run the NumPy core's tests with NumPy 1.25 (needs Python 3.11)
 	_build/oldest/bin/python -m pytest -q -p no:cacheprovider tests/bnlab/test_reference.py tests/bnlab/test_reference_relatives.py tests/bnlab/test_moments.py tests/checks/test_checks.py
