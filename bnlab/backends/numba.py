@@ -439,8 +439,8 @@ def _do_forward_first(kind):
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
+        some = _room_at(job, part, kind)[0]
         while part >= 0:
-            some = _room_at(job, part, kind)[0]
             for c in range(first, last):
                 mu, sigma2 = float(mean[c]), float(var[c])
                 if job.training:
@@ -556,10 +556,11 @@ def _do_backward_first(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
         first, last, part = _next(job)
+        some = _room_at(job, part, kind)[0]  # of the first part that the thread takes; of no other thread
         while part >= 0:
             _backward_channels(
                 x, dy, mean, var, gamma, job.eps, job.training, beta, more, passed, job.relu, job.has_more,
-                dx, dgamma, dbeta, first, last, job.past, _room_at(job, part, kind)[0],
+                dx, dgamma, dbeta, first, last, job.past, some,
             )  # fmt: skip
             first, last, part = _next(job)
         fence()
@@ -741,8 +742,9 @@ def _do_forward_few(kind):
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
+        room = _room_at(job, part, kind)
         while part >= 0:
-            some, room = _channels_together(last - first, job.examples * job.positions, TILE), _room_at(job, part, kind)
+            some = _channels_together(last - first, job.examples * job.positions, TILE)
             for c0 in range(first, last, some):
                 c1 = min(c0 + some, last)
                 start, stop = c0 * job.positions, c1 * job.positions
@@ -770,8 +772,9 @@ def _do_backward_few(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
         first, last, part = _next(job)
+        room = _room_at(job, part, kind)
         while part >= 0:
-            some, room = _channels_together(last - first, job.examples * job.positions, TILE), _room_at(job, part, kind)
+            some = _channels_together(last - first, job.examples * job.positions, TILE)
             for c0 in range(first, last, some):
                 c1 = min(c0 + some, last)
                 _backward_block(
