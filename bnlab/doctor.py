@@ -61,6 +61,7 @@ PROGRAMS = [
     ("grading", ("alembic",), "activate the environment in which nbgrader is installed"),
     ("grading", ("bwrap",), "apt-get install bubblewrap"),
     ("a gradebook on PostgreSQL", ("postgres", "pg_ctl", "psql"), "apt-get install postgresql"),
+    ("Python in the pages", ("npm",), "apt-get install npm"),
     ("looking at the website in tests", ("chromium", "chromium-browser", "google-chrome"), "apt-get install chromium"),
 ]
 
