@@ -11,7 +11,7 @@ CONF = f"""
 import sys
 sys.path.append({str(ROOT / "book" / "_ext")!r})
 project = "A small book"
-extensions = ["myst_parser", "sphinx_design", "explorable", "quiz", "reading_paths", "in_page", "typeset"]
+extensions = ["myst_parser", "accessible", "sphinx_design", "explorable", "quiz", "reading_paths", "in_page", "typeset"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 numfig = True
 html_theme = "sphinx_book_theme"

@@ -124,7 +124,7 @@ def test_a_quiz_is_readable_without_scripts(page):
     first, second = page.select(".bn-quiz")
     assert words(first.select_one(".bn-quiz-asks")) == "1. Which of them says woof, if x>0?"
     answers = first.select("details")
-    assert [words(answer.summary) for answer in answers] == [r"A. A cat with \(x = 1\)", "B. A dog", "C. A fish"]
+    assert [words(answer.summary) for answer in answers] == ["A. A cat with x=1", "B. A dog", "C. A fish"]
     assert [words(answer.select_one(".bn-quiz-why")) for answer in answers] == [
         "Not quite. It says meow, see Animals.",
         "Right. So it does. dog.bark()",

