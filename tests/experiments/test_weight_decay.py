@@ -1,6 +1,7 @@
 """What is exact about decay before BN, in float64; the grids in miniature."""
 
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def test_rotation_reaches_its_equilibrium():
     for row in rows:
         assert row["predicted"] == pytest.approx(math.degrees(math.sqrt(2 * 0.08)), rel=0.02)
         assert row["angle"] == pytest.approx(row["predicted"], rel=0.15)
-    lengths = [row["lengths"][-1] for row in rows]
+    lengths = [statistics.median(row["lengths"][-50:]) for row in rows]  # one batch can throw a length far off
     assert max(lengths) / min(lengths) < 1.2 < 5 < rows[2]["lengths"][0] / rows[0]["lengths"][0]
 
 
