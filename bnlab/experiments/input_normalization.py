@@ -400,7 +400,7 @@ def plot(result: Result):
             ax.vlines(np.median(errors), k - 0.35, k + 0.35, color="black")
         ax.set(title=table, yticks=range(len(ARMS)), yticklabels=ARMS, ylim=(len(ARMS) - 0.4, -0.6))
         ax.grid(False, axis="y")
-        ax.set_xlim(-0.5, None)
+    axes[-1].set_xlim(left=-0.5)  # now that all panels have been drawn: they share this axis
     axes[-1].set_xlabel("test error in %")
     return fig
 

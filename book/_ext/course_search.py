@@ -65,6 +65,7 @@ SAME = {
     "onnx": "framework",
 }
 WEIGHTS = {"page": 6.0, "heading": 4.0, "description": 3.0, "text": 1.0}
+KEYS = {"eq", "numref"}  # references whose text is a key until the page is written
 K1, B = 1.2, 0.6  # how soon more of a word adds little; how much length counts
 REFERENCE = 0.5  # of the weight of other pages: lists of names hold every word
 LISTS = {"api", "bibliography"}
@@ -108,6 +109,8 @@ def own_text(section, titles, *, plain=False):
             return
         if isinstance(node, pending_xref) and node.get("reftype") == "ref" and node["reftarget"] in titles:
             words.append(titles[node["reftarget"]])
+        elif isinstance(node, pending_xref) and (node.get("refdomain") == "cite" or node.get("reftype") in KEYS):
+            words.append("…" if plain else "")
         elif plain and isinstance(node, nodes.math | nodes.math_block) and not node.astext().isalnum():
             words.append("…" if isinstance(node, nodes.math) else "")
         elif isinstance(node, nodes.Text):
@@ -179,7 +182,7 @@ def write_index(app, problem):
     """Write the index of all pages, as the script that the search page loads."""
     if problem or app.builder.format != "html" or app.builder.name == "epub":
         return
-    documents = sorted(app.env.found_docs)
+    documents = sorted(name for name in app.env.found_docs if "nosearch" not in app.env.metadata[name])
     titles = {label: title for label, (_, _, title) in app.env.domains["std"].labels.items()}
     found = [section for name in documents for section in sections(name, app.env.get_doctree(name), titles)]
     data = {

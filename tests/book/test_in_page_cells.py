@@ -327,10 +327,10 @@ def test_an_exercise_by_keyboard_alone(browser, home):
         goes_to(tab, "document.activeElement.ariaLabel === 'Your answer: min_max'")
         assert not kept(tab)
         tab.keyboard.press("Control+a")
-        tab.keyboard.type("def min_max(x, low, high, clip=False):\nreturn low\n", delay=1)  # it indents by itself
+        tab.keyboard.type("def min_max(x, low, high, clip=False):\nreturn low / 1\n", delay=1)  # it indents by itself
         tab.keyboard.press("Tab")
         tab.keyboard.press("Tab")
-        assert "    return low" in editor(tab, "min_max-solution").inner_text()
+        assert "    return low / 1" in editor(tab, "min_max-solution").inner_text()
         assert tab.evaluate("document.activeElement.ariaLabel") == "Your answer: min_max"
         tab.keyboard.press("Escape")
         tab.keyboard.press("Tab")

@@ -33,6 +33,8 @@ QUESTIONS = {
     "AdaBN domain adaptation": "covariate_shift",
     "how do I submit the homework": "how_to_do",
     "grade a class with nbgrader": "grading_a_class",
+    "running mean": "training_and_evaluation",
+    "model.eval()": "training_and_evaluation",
 }
 
 
@@ -53,6 +55,16 @@ def test_each_question_leads_to_its_page(visit, address):
         if page not in first:
             visit.note(f"{question!r} finds {first}, not {page}")
     report(visit.problems)
+
+
+def test_results_show_no_keys_and_no_page_that_is_left_out(pages):
+    text = (SITE / "_static" / "course_search_index.js").read_text(encoding="utf-8")
+    sections = json.loads(text.partition("=")[2].strip().removesuffix(";"))["sections"]
+    report(
+        f"{page}: {excerpt}"
+        for page, _, _, excerpt in sections
+        if re.search(r"\b(eq|fig|sec|ch)-[a-z]|\b[a-z]+\d{4}[a-z]+", excerpt) or page.endswith("_in_page")
+    )
 
 
 @pytest.mark.browser

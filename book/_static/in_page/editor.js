@@ -38,6 +38,8 @@ window.bnEditor = (() => {
       click: (event, view) => void view.setTabFocusMode(readOnly),
       keydown: (event, view) => void (TAB_LEAVES.includes(event.key) || view.setTabFocusMode(readOnly)),
     };
+    // On every page Sphinx waits for this key, for its search, and would swallow it.
+    place.addEventListener("keydown", (event) => event.key === "/" && event.stopPropagation());
     const view = new EditorView({
       parent: place,
       state: EditorState.create({

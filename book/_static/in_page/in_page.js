@@ -166,7 +166,7 @@
     const changed = chosen.filter(({ draft }) => !draft.isReleased);
     if (!changed.length) return;
     const what = changed.length === 1 ? "this cell" : `${changed.length} cells`;
-    if (!confirm(`Put ${what} back as it was handed out? What you wrote there goes; "Undo" brings it back until you leave the page.`)) return;
+    if (!confirm(`Put ${what} back as handed out? What you wrote there goes; "Undo" brings it back until you leave the page.`)) return;
     const undo = remembered(changed);
     for (const cell of changed) {
       cell.put(cell.released);
