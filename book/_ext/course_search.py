@@ -24,7 +24,7 @@ WORD = re.compile(r"[a-z]+|\d+")
 # What stands in a question without saying what it is about.
 STOPWORDS = english_stopwords | set(
     "what why how when where which who do does did can could should would my i me you we our your its it's has have "
-    "had so than from about use used using get am be been any some one two vs".split()
+    "had so than from about use used using get am be been any some one two vs model".split()
 )
 # Words by their stem that count as others.
 SAME = {
