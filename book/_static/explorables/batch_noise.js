@@ -3,12 +3,11 @@
 
 (() => {
   const BATCHES = 200;
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const rms = (values) => Math.sqrt(mean(values.map((value) => value ** 2)));
+  const rms = (values) => Math.sqrt(d3.mean(values.map((value) => value ** 2)));
 
   function moments(values) {
-    const mu = mean(values);
-    return [mu, mean(values.map((value) => (value - mu) ** 2))];
+    const mu = d3.mean(values);
+    return [mu, d3.mean(values.map((value) => (value - mu) ** 2))];
   }
 
   // Batches of m values of x: Park and Miller's generator, so that the same button press gives the same batches anywhere.
@@ -16,15 +15,6 @@
     let s = 1000 * seed + m;
     const next = () => x[(s = (s * 48271) % 2147483647) % x.length];
     return Array.from({ length: BATCHES }, () => Array.from({ length: m }, next));
-  }
-
-  // As numpy.quantile.
-  function quantile(values, share) {
-    const sorted = [...values].sort((a, b) => a - b);
-    const place = share * (sorted.length - 1);
-    const below = Math.floor(place);
-    const above = Math.min(below + 1, sorted.length - 1);
-    return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
   }
 
   const signed = (value) => value.toFixed(1).replace("-", "−");
@@ -68,8 +58,8 @@
         mean_noise: rms(batches.map(({ mean_off }) => mean_off)),
         var_noise: Math.sqrt(spread),
         theory: theory[m],
-        from: quantile(seen, 0.05),
-        to: quantile(seen, 0.95),
+        from: d3.quantile(seen, 0.05),
+        to: d3.quantile(seen, 0.95),
       };
     },
 

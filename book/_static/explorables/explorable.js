@@ -11,7 +11,7 @@
 //                button    nothing more: the state counts how often it was pressed
 //                handle    as a range, without an input of its own: `draw` puts it into the drawing (context.handle)
 //              `format` turns the value of a range or handle into words.
-//   compute    (state, data) => result. Pure and without DOM: the tests run it in Node. `state` has every control's value.
+//   compute    (state, data) => result. Pure and without DOM, with d3 for means and the like: the tests run it in Node. `state` has every control's value.
 //   draw       (result, state, context) => an SVG or a list of them, one below the other.
 //   say        (result, state, data) => a sentence on what is to be seen; screen readers hear it when it changes.
 //

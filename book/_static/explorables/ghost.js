@@ -3,11 +3,10 @@
 
 (() => {
   const SIZES = [2, 4, 8, 16, 32, 64, 128];
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
   function normalize(x, eps) {
-    const mu = mean(x);
-    const std = Math.sqrt(mean(x.map((value) => (value - mu) ** 2)) + eps);
+    const mu = d3.mean(x);
+    const std = Math.sqrt(d3.mean(x.map((value) => (value - mu) ** 2)) + eps);
     return x.map((value) => (value - mu) / std);
   }
 
@@ -19,7 +18,7 @@
     return Array.from({ length: parts }, (_, part) => x.slice(start(part), start(part + 1)));
   }
 
-  const rms = (a, b) => Math.sqrt(mean(a.map((value, i) => (value - b[i]) ** 2)));
+  const rms = (a, b) => Math.sqrt(d3.mean(a.map((value, i) => (value - b[i]) ** 2)));
 
   bnExplorables.define("ghost", {
     controls: [
@@ -96,7 +95,7 @@
       if (sizes.length === 1) return `One ghost batch of all ${sizes[0]} examples is the full batch: no difference.`;
       const [low, high] = [Math.min(...sizes), Math.max(...sizes)];
       const each = low === high ? `of ${low}` : `of ${low} and ${high}`;
-      const two = size === 2 ? ` Nearly every value is −1 or +1 (${(100 * mean(ghost.map((y) => Math.abs(Math.abs(y) - 1) < 0.01))).toFixed(0)}% of them to within 0.01).` : "";
+      const two = size === 2 ? ` Nearly every value is −1 or +1 (${(100 * d3.mean(ghost.map((y) => Math.abs(Math.abs(y) - 1) < 0.01))).toFixed(0)}% of them to within 0.01).` : "";
       return (
         `${sizes.length} ghost batches ${each} examples. Normalized by its ghost batch, an example comes out ` +
         `${error.toFixed(2)} standard deviations from where the full batch puts it (root mean square).${two}`

@@ -6,10 +6,9 @@
   const COLORS = ["blue", "orange", "green", "pink", "amber", "sky"];
   const DOMAIN = [-7, 9.5];
 
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const variance = (values) => {
-    const mu = mean(values);
-    return mean(values.map((value) => (value - mu) ** 2));
+    const mu = d3.mean(values);
+    return d3.mean(values.map((value) => (value - mu) ** 2));
   };
 
   const signed = (value) => value.toFixed(1).replace("-", "−");
@@ -53,7 +52,7 @@
 
     compute(state, data) {
       const x = START.map((_, k) => state[`x${k}`]);
-      const [mu, variance_] = state.statistics === "batch" ? [mean(x), variance(x)] : [data.mean, data.var];
+      const [mu, variance_] = state.statistics === "batch" ? [d3.mean(x), variance(x)] : [data.mean, data.var];
       const std = Math.sqrt(variance_ + 10 ** state.eps);
       const x_hat = x.map((value) => (value - mu) / std);
       const y = x_hat.map((value) => state.gamma * value + state.beta);
@@ -63,8 +62,8 @@
     draw({ x, mu, var: variance_, x_hat, y }, { statistics }, { plot, Plot, width, height, color, handle }) {
       const lines = [
         { name: width < 500 ? "x" : "x, as it comes in", values: x, bar: [mu, Math.sqrt(variance_)] },
-        { name: width < 500 ? "x_hat" : "x_hat, normalized", values: x_hat, bar: [mean(x_hat), Math.sqrt(variance(x_hat))] },
-        { name: width < 500 ? "y" : "y, as it leaves", values: y, bar: [mean(y), Math.sqrt(variance(y))] },
+        { name: width < 500 ? "x_hat" : "x_hat, normalized", values: x_hat, bar: [d3.mean(x_hat), Math.sqrt(variance(x_hat))] },
+        { name: width < 500 ? "y" : "y, as it leaves", values: y, bar: [d3.mean(y), Math.sqrt(variance(y))] },
       ].map((line, place) => ({ ...line, level: 2 - place }));
       const threads = x.flatMap((_, k) => lines.map(({ values, level }) => ({ k, value: values[k], level })));
       const bars = lines.map(({ bar: [middle, std], level }) => ({ level: level - 0.26, middle, low: middle - std, high: middle + std }));
@@ -101,7 +100,7 @@
       const whose = statistics === "batch" ? "The batch has" : "The running statistics are";
       const moving = statistics === "batch" ? "all six change" : "the other five stay";
       return (
-        `${whose} mean ${two(mu)} and variance ${variance_ < 0.1 ? Number(variance_.toPrecision(2)) : two(variance_)}. What leaves has mean ${two(mean(y))} and ` +
+        `${whose} mean ${two(mu)} and variance ${variance_ < 0.1 ? Number(variance_.toPrecision(2)) : two(variance_)}. What leaves has mean ${two(d3.mean(y))} and ` +
         `standard deviation ${two(Math.sqrt(variance(y)))}.` +
         (gamma === 0 ? " With gamma 0 it is beta, whatever comes in." : ` Move one value, and ${moving}.`)
       );

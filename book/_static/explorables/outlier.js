@@ -3,30 +3,20 @@
 
 (() => {
   const COLORS = { raw: "faint", "min-max": "green", standardized: "blue", robust: "pink" };
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
   function std(values) {
-    const mu = mean(values);
-    return Math.sqrt(mean(values.map((value) => (value - mu) ** 2)));
-  }
-
-  // As numpy.percentile: between two neighbors, in proportion.
-  function quantile(values, share) {
-    const sorted = [...values].sort((a, b) => a - b);
-    const place = share * (sorted.length - 1);
-    const below = Math.floor(place);
-    const above = Math.min(below + 1, sorted.length - 1);
-    return sorted[below] + (place - below) * (sorted[above] - sorted[below]);
+    const mu = d3.mean(values);
+    return Math.sqrt(d3.mean(values.map((value) => (value - mu) ** 2)));
   }
 
   // Each scaling subtracts one number and divides by another.
   function scalings(x) {
     const low = Math.min(...x);
-    const [q1, median, q3] = [0.25, 0.5, 0.75].map((share) => quantile(x, share));
+    const [q1, median, q3] = [0.25, 0.5, 0.75].map((share) => d3.quantile(x, share));
     return {
       raw: [0, 1],
       "min-max": [low, Math.max(...x) - low],
-      standardized: [mean(x), std(x)],
+      standardized: [d3.mean(x), std(x)],
       robust: [median, q3 - q1],
     };
   }

@@ -3,8 +3,7 @@
 
 (() => {
   const OWN = [0.8, -1.4, 0.9, -0.3, 1.2, -0.5];
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const size = (values) => Math.sqrt(mean(values.map((value) => value ** 2)));
+  const size = (values) => Math.sqrt(d3.mean(values.map((value) => value ** 2)));
   const signed = (value) => value.toFixed(1).replace("-", "−");
   const two = (value) => value.toFixed(2).replace(/^-(?=0\.00$)/, "").replace("-", "−");
 
@@ -26,8 +25,8 @@
 
     compute(state, { x_hat, inv_std }) {
       const dy = x_hat.map((value, k) => state[`own${k}`] + state.offset + state.slope * value);
-      const average = mean(dy);
-      const along = mean(dy.map((value, k) => value * x_hat[k]));
+      const average = d3.mean(dy);
+      const along = d3.mean(dy.map((value, k) => value * x_hat[k]));
       const dx = dy.map((value, k) => inv_std * (value - average - along * x_hat[k]));
       return { dy, average, along, dx };
     },

@@ -2,8 +2,7 @@
 "use strict";
 
 (() => {
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const rms = (values) => Math.sqrt(mean(values.map((value) => value ** 2)));
+  const rms = (values) => Math.sqrt(d3.mean(values.map((value) => value ** 2)));
   const momentumOf = (power) => Number((10 ** power).toPrecision(2));
 
   bnExplorables.define("running_statistics", {
@@ -32,7 +31,7 @@
       data.batches.forEach((batch, k) => {
         const late = jump && k >= half;
         const x = batch.slice(0, m).map((value) => (late ? 1.5 * value - std : value));
-        const mu = mean(x);
+        const mu = d3.mean(x);
         const unbiased = x.reduce((sum, value) => sum + (value - mu) ** 2, 0) / (m - 1);
         running = (1 - weight) * running + weight * mu;
         runningVar = (1 - weight) * runningVar + weight * unbiased;
