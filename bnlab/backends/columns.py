@@ -14,9 +14,10 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from bnlab.backends.stores import store_past_caches
+
 # In bytes: three sums, and what is loaded, fit into the registers.
 STRIPE = 256 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 128
-LINE = 64  # bytes in a line of the cache
 
 _FREE = ("contract", "reassoc", "nsz")  # what may be done to a sum, as in the other loops
 
@@ -40,10 +41,6 @@ class _Builder:
 
     def store(self, value, pointer, offset=None):
         self.builder.store(value, self._at(pointer, offset), align=self.size)
-
-    def store_past_caches(self, value, pointer, offset):
-        store = self.builder.store(value, self._at(pointer, offset), align=LINE)
-        store.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
 
     def _at(self, pointer, offset):
         if offset is not None:
@@ -76,8 +73,15 @@ class _Builder:
 
     def rows(self, count, stride):
         """A loop over rows; what it gives is the offset of a row."""
-        loop = cgutils.for_range(self.builder, count)
-        return _Rows(self.builder, loop, stride)
+        return _Rows(self.builder, cgutils.for_range(self.builder, count), stride)
+
+    def write_rows(self, value_of, out, past, count, stride):
+        """Write what `value_of` makes of each row's offset, past the caches if `past`."""
+        with self.builder.if_else(cgutils.is_not_null(self.builder, past)) as (then, otherwise):
+            with then, self.rows(count, stride) as row:
+                store_past_caches(self.builder, value_of(row), self._at(out, row))
+            with otherwise, self.rows(count, stride) as row:
+                self.store(value_of(row), out, row)
 
 
 class _Rows:
@@ -147,17 +151,11 @@ def scale(typingctx, x, center, slant, height, least, out, past, rows, stride):
     def make(b, x, center, slant, height, least, out, past, rows, stride):
         middle, slant, height, least = b.load(center), b.load(slant), b.load(height), b.spread(least)
 
-        def write(store):
-            with b.rows(rows, stride) as row:
-                v = b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height)
-                is_less = b.builder.fcmp_ordered("<", v, least)
-                store(b.builder.select(is_less, least, v), out, row)
+        def scaled(row):
+            v = b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height)
+            return b.builder.select(b.builder.fcmp_ordered("<", v, least), least, v)
 
-        with b.builder.if_else(cgutils.is_not_null(b.builder, past)) as (then, otherwise):
-            with then:
-                write(b.store_past_caches)
-            with otherwise:
-                write(b.store)
+        b.write_rows(scaled, out, past, rows, stride)
 
     return _loops(make)(typingctx, x, center, slant, height, least, out, past, rows, stride)
 
@@ -169,15 +167,10 @@ def gradient(typingctx, x, dy, center, factor, slope, shift, out, past, rows, st
     def make(b, x, dy, center, factor, slope, shift, out, past, rows, stride):
         middle, factor, slope, shift = b.load(center), b.load(factor), b.load(slope), b.load(shift)
 
-        def write(store):
-            with b.rows(rows, stride) as row:
-                along = b.add(b.multiply(b.subtract(b.load(x, row), middle), slope), shift)
-                store(b.add(b.multiply(b.load(dy, row), factor), along), out, row)
+        def slope_at(row):
+            along = b.add(b.multiply(b.subtract(b.load(x, row), middle), slope), shift)
+            return b.add(b.multiply(b.load(dy, row), factor), along)
 
-        with b.builder.if_else(cgutils.is_not_null(b.builder, past)) as (then, otherwise):
-            with then:
-                write(b.store_past_caches)
-            with otherwise:
-                write(b.store)
+        b.write_rows(slope_at, out, past, rows, stride)
 
     return _loops(make)(typingctx, x, dy, center, factor, slope, shift, out, past, rows, stride)

@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from bnlab.backends import columns, threads
-from bnlab.backends.stores import PAST_CACHES, fence, put
+from bnlab.backends.stores import LINE, PAST_CACHES, fence, put
 from bnlab.backends.threads import add, pointer
 
 BLOCK = 2048  # values whose moments are taken at once: float32 sums them well
@@ -306,7 +306,7 @@ def _channels_at(address, job, kind):
 @_compiled
 def _is_whole(out):
     """Whether these values are whole cache lines."""
-    return (out.ctypes.data | out.size * out.itemsize) % 64 == 0
+    return (out.ctypes.data | out.size * out.itemsize) % LINE == 0
 
 
 @_compiled
@@ -316,7 +316,7 @@ def _piece(out, start):
     Only those are written past the caches: what comes before the first of them and after the last is stored as usual.
     """
     size = out.itemsize
-    line = 64 // size
+    line = LINE // size
     ahead = -(out.ctypes.data // size + start) % line
     if ahead:
         return min(start + ahead, out.size), False
@@ -630,7 +630,7 @@ def _moments_of_block(x, start, stop, positions, mean, var, room):
 @_compiled
 def _is_on_lines(out, start):
     """Whether the columns from `start` on begin a cache line in every row."""
-    return (out[0, start:].ctypes.data | out.shape[1] * out.itemsize) % 64 == 0
+    return (out[0, start:].ctypes.data | out.shape[1] * out.itemsize) % LINE == 0
 
 
 @_compiled
@@ -950,7 +950,7 @@ def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, f
     flat, added, out = x.reshape(-1), more.reshape(-1), y.reshape(-1)
     stripe = _stripe(x)
     if stripe and not has_more:
-        past = past and out.ctypes.data % 64 == 0
+        past = past and out.ctypes.data % LINE == 0
         for r1 in range(last, first, -ROWS):  # the last ones first
             r0 = max(first, r1 - ROWS)
             for c in range(0, channels, stripe):
@@ -1138,7 +1138,7 @@ def _gradient_of_rows(
     flat, above, let, out = x.reshape(-1), dy.reshape(-1), passed.reshape(-1), dx.reshape(-1)
     stripe = _stripe(x) if training and (has_more or not relu) else 0
     if stripe:
-        past, let_through = past and out.ctypes.data % 64 == 0, let if relu else above
+        past, let_through = past and out.ctypes.data % LINE == 0, let if relu else above
         for r1 in range(last, first, -ROWS):
             r0 = max(first, r1 - ROWS)
             for c in range(0, channels, stripe):
