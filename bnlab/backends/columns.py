@@ -9,6 +9,8 @@ An array that is an argument begins at the first value of its stripe, in the fir
 from one row to the next.
 """
 
+from contextlib import contextmanager
+
 import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -55,9 +57,13 @@ class _Builder:
         )
         return self.builder.shuffle_vector(one, ir.Constant(self.vector, ir.Undefined), lanes)
 
-    def sums(self, count):
-        """Sums that begin with zero."""
-        return [cgutils.alloca_once_value(self.builder, ir.Constant(self.vector, None)) for _ in range(count)]
+    @contextmanager
+    def sums(self, *arrays):
+        """Sums that begin with what is in these arrays, and end there."""
+        totals = [cgutils.alloca_once_value(self.builder, self.load(array)) for array in arrays]
+        yield totals
+        for total, array in zip(totals, arrays, strict=True):
+            self.store(self.builder.load(total), array)
 
     def add_to(self, total, value):
         self.builder.store(self.add(self.builder.load(total), value), total)
@@ -111,53 +117,55 @@ def _loops(make):
 
 @intrinsic
 def add_moments(typingctx, x, center, sums, squares, rows, stride):
-    """Put the sums of x - center, and of its square, into `sums` and `squares`."""
+    """Add x - center, and its square, to `sums` and `squares`."""
 
     def make(b, x, center, sums, squares, rows, stride):
         middle = b.load(center)
-        first, second = b.sums(2)
-        with b.rows(rows, stride) as row:
+        with b.sums(sums, squares) as (first, second), b.rows(rows, stride) as row:
             d = b.subtract(b.load(x, row), middle)
             b.add_to(first, d)
             b.add_to(second, b.multiply(d, d))
-        b.store(b.builder.load(first), sums)
-        b.store(b.builder.load(second), squares)
 
     return _loops(make)(typingctx, x, center, sums, squares, rows, stride)
 
 
 @intrinsic
 def add_products(typingctx, x, dy, center, above, along, away, rows, stride):
-    """Put the sums of dy, of dy * (x - center), and of x - center, into `above`, `along` and `away`."""
+    """Add dy, dy * (x - center), and x - center, to `above`, `along` and `away`."""
 
     def make(b, x, dy, center, above, along, away, rows, stride):
         middle = b.load(center)
-        totals = b.sums(3)
-        with b.rows(rows, stride) as row:
+        with b.sums(above, along, away) as totals, b.rows(rows, stride) as row:
             from_above, d = b.load(dy, row), b.subtract(b.load(x, row), middle)
             b.add_to(totals[0], from_above)
             b.add_to(totals[1], b.multiply(from_above, d))
             b.add_to(totals[2], d)
-        for total, out in zip(totals, (above, along, away), strict=True):
-            b.store(b.builder.load(total), out)
 
     return _loops(make)(typingctx, x, dy, center, above, along, away, rows, stride)
 
 
 @intrinsic
-def scale(typingctx, x, center, slant, height, least, out, past, rows, stride):
-    """Write (x - center) * slant + height, or `least` where that is more; past the caches if `past`."""
+def scale(typingctx, x, more, has_more, center, slant, height, least, out, past, rows, stride):
+    """Write (x - center) * slant + height, plus `more` if it is there, or `least` where that is more."""
 
-    def make(b, x, center, slant, height, least, out, past, rows, stride):
+    def make(b, x, more, has_more, center, slant, height, least, out, past, rows, stride):
         middle, slant, height, least = b.load(center), b.load(slant), b.load(height), b.spread(least)
 
         def scaled(row):
             v = b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height)
             return b.builder.select(b.builder.fcmp_ordered("<", v, least), least, v)
 
-        b.write_rows(scaled, out, past, rows, stride)
+        def scaled_with_more(row):
+            v = b.add(b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height), b.load(more, row))
+            return b.builder.select(b.builder.fcmp_ordered("<", v, least), least, v)
 
-    return _loops(make)(typingctx, x, center, slant, height, least, out, past, rows, stride)
+        with b.builder.if_else(cgutils.is_not_null(b.builder, has_more)) as (then, otherwise):
+            with then:
+                b.write_rows(scaled_with_more, out, past, rows, stride)
+            with otherwise:
+                b.write_rows(scaled, out, past, rows, stride)
+
+    return _loops(make)(typingctx, x, more, has_more, center, slant, height, least, out, past, rows, stride)
 
 
 @intrinsic

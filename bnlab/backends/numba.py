@@ -35,13 +35,13 @@ from bnlab.backends import columns, threads
 from bnlab.backends.stores import LINE, PAST_CACHES, fence, put
 from bnlab.backends.threads import add, pointer
 
-BLOCK = 2048  # values whose moments are taken at once: float32 sums them well
+BLOCK = 8192  # values whose moments are taken at once: float32 sums them well
 ROWS = 256  # values that are summed in the dtype of the input, at most, before that goes into a float64 sum
 FEW = 256  # positions up to which the channels of an example are taken together
 LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
 EVEN = 16  # channels whose positions, however many, end with a cache line
-ROOM = 12  # rows that a part has to work in
+ROOM = 16  # rows that a part has to work in
 PIECE = 1024  # values that are written past the caches at once
 LARGE = 1 << 20  # values of a tensor that isn't in the caches any more when somebody reads it
 GRAIN = 16384  # values below which a further thread costs more than it saves
@@ -219,16 +219,19 @@ def _run(operation, x, is_last, tensors, **numbers):
     count = max(1, min(torch.get_num_threads(), length, x.numel() // GRAIN))
     parts = count if is_last else min(length, count * PARTS)
     wide = tensors["x"].dtype
-    width = max(LONG, channels) if is_last else max(PIECE, TILE // examples + EVEN * positions)
+    layout = "last" if is_last else "few" if positions <= FEW and channels > 1 else "first"
+    if layout == "few":
+        width = min(channels * positions, 3 * TILE // examples + EVEN * positions)
+    else:
+        width = max(LONG, channels) if is_last else PIECE
     tensors |= {"room": torch.empty((parts, ROOM, width), dtype=wide)}
+    tensors |= {"sums": torch.empty((parts, 3, channels), dtype=torch.float64)}
     if is_last:  # what threads tell each other
-        tensors |= {"sums": torch.empty((parts, 3, channels), dtype=torch.float64)}
         tensors |= {"lines": torch.empty((3, channels), dtype=wide)}
     sizes = {"parts": parts, "length": length, "examples": examples, "channels": channels, "positions": positions}
     addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
     for name in ("more", "passed"):
         addresses.setdefault(name, addresses["x"])  # something that can be pointed at
-    layout = "last" if is_last else "few" if positions <= FEW and channels > 1 else "first"
     past = PAST_CACHES and x.numel() >= LARGE
     record = _Job(has_more="more" in tensors, past=past, width=width, **sizes, **addresses, **numbers)
     record.address = ctypes.addressof(record)
@@ -291,6 +294,12 @@ def _room_at(job, part, kind):
 
 
 @numba.njit
+def _sums_at(job, part):
+    """Three sums of each channel."""
+    return numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)[part]
+
+
+@numba.njit
 def _rows_at(address, job, kind):
     return numba.carray(pointer(address), (job.examples, job.channels), kind)
 
@@ -339,45 +348,24 @@ def _sum_of_row(row):
 
 
 @_compiled
-def _moments_of_row(row, center):
-    first, second = row.dtype.type(0), row.dtype.type(0)
-    for s in range(row.size):
-        d = row[s] - center
-        first += d
-        second += d * d
-    return first, second
+def _add_moments_of_row(row, center, first, second):
+    """Add the moments of a row about `center`, the same value again and again, lane by lane."""
+    lanes = center.size
+    rows = row.size // lanes
+    columns.add_moments(row, center, first, second, rows, lanes)
+    _add_one_moments_long(first, second, center, row[rows * lanes :])
 
 
 @_compiled
-def _scale_row(row, center, scale, shift, least, out):
-    for s in range(row.size):
-        v = (row[s] - center) * scale + shift
-        out[s] = least if v < least else v
-
-
-@_compiled
-def _scale_and_add_row(row, added, center, scale, shift, least, out):
-    for s in range(row.size):
-        v = (row[s] - center) * scale + shift + added[s]
-        out[s] = least if v < least else v
-
-
-@_compiled
-def _scale(row, added, has_more, center, scale, shift, least, out):
-    if has_more:
-        _scale_and_add_row(row, added, center, scale, shift, least, out)
-    else:
-        _scale_row(row, center, scale, shift, least, out)
-
-
-@_compiled
-def _moments_of_channel(x, c):
+def _moments_of_channel(x, c, room):
     """Mean and biased variance of x[:, c], in float64."""
     examples, _, positions = x.shape
+    lanes = columns.STRIPE // x.itemsize
+    center, first, second = room[0, :lanes], room[1, :lanes], room[2, :lanes]
     zero = x.dtype.type(0)
     count, mean, squares = 0.0, 0.0, 0.0
     width = min(positions, BLOCK)
-    group = max(1, BLOCK // max(1, width))  # examples taken together where each has few positions
+    group = BLOCK // width  # examples taken together where each has few positions
     for n0 in range(0, examples, group):
         n1 = min(n0 + group, examples)
         for s0 in range(0, positions, width):
@@ -387,18 +375,21 @@ def _moments_of_channel(x, c):
                 total = zero
                 for n in range(n0, n1):
                     total += _sum_of_row(x[n, c, s0:s1])
-                center = x.dtype.type(total / size)
+                center[:] = total / size
             else:
-                center = x.dtype.type(mean)
-            first, second = zero, zero
+                center[:] = mean
+            first[:] = zero
+            second[:] = zero
             for n in range(n0, n1):
-                a, b = _moments_of_row(x[n, c, s0:s1], center)
-                first += a
-                second += b
-            rest = float(first) / size
-            delta = float(center) + rest - mean
+                _add_moments_of_row(x[n, c, s0:s1], center, first, second)
+            total, total_of_squares = 0.0, 0.0
+            for k in range(lanes):
+                total += first[k]
+                total_of_squares += second[k]
+            rest = total / size
+            delta = float(center[0]) + rest - mean
             share = size / (count + size)
-            squares += float(second) - float(first) * rest + delta * delta * count * share
+            squares += total_of_squares - total * rest + delta * delta * count * share
             mean += delta * share
             count += size
     return mean, max(squares / count, 0.0) if squares == squares else squares
@@ -413,23 +404,28 @@ def _line(mean, var, gamma, beta, eps, kind):
 
 
 @_compiled
-def _scale_channel(x, c, line, more, has_more, least, y, past, some):
+def _ahead(out, past):
+    """How many values come before the first cache line that begins in `out`, if that matters."""
+    return min(out.size, -(out.ctypes.data // out.itemsize) % (LINE // out.itemsize)) if past else 0
+
+
+@_compiled
+def _scale_channel(x, c, line, more, has_more, least, y, past, room):
     """y[:, c] = gamma * (x[:, c] - mean) / sqrt(var + eps) + beta, and what follows; what was read last comes first."""
-    center, scale, shift = line
+    lanes = columns.STRIPE // x.itemsize
+    center, scale, shift = room[0, :lanes], room[1, :lanes], room[2, :lanes]
+    center[:], scale[:], shift[:] = line
     least = x.dtype.type(least)
     for n in range(x.shape[0] - 1, -1, -1):
         row, added, out = x[n, c], more[n, c], y[n, c]
-        if not past:
-            _scale(row, added, has_more, center, scale, shift, least, out)
-            continue
-        start = 0
-        while start < out.size:
-            stop, is_whole = _piece(out, start)
-            to = some[: stop - start] if is_whole else out[start:stop]
-            _scale(row[start:stop], added[start:stop], has_more, center, scale, shift, least, to)
-            if is_whole:
-                put(to, out[start:stop])
-            start = stop
+        ahead = _ahead(out, past)
+        rows = (row.size - ahead) // lanes
+        done = ahead + rows * lanes
+        _scale_channels(row[:ahead], added[:ahead], has_more, center, scale, shift, least, out[:ahead])
+        columns.scale(
+            row[ahead:], added[ahead:], has_more, center, scale, shift, least, out[ahead:], past, rows, lanes
+        )  # fmt: skip
+        _scale_channels(row[done:], added[done:], has_more, center, scale, shift, least, out[done:])
 
 
 def _do_forward_first(kind):
@@ -439,15 +435,15 @@ def _do_forward_first(kind):
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
-        some = _room_at(job, part, kind)[0]
+        room = _room_at(job, part, kind)  # of the first part that the thread takes; of no other thread
         while part >= 0:
             for c in range(first, last):
                 mu, sigma2 = float(mean[c]), float(var[c])
                 if job.training:
-                    mu, sigma2 = _moments_of_channel(x, c)
+                    mu, sigma2 = _moments_of_channel(x, c, room)
                     mean[c], var[c] = mu, sigma2
                 line = _line(mu, sigma2, gamma[c], beta[c], job.eps, kind)
-                _scale_channel(x, c, line, more, job.has_more, job.least, y, job.past, some)
+                _scale_channel(x, c, line, more, job.has_more, job.least, y, job.past, room)
             first, last, part = _next(job)
         fence()
 
@@ -467,16 +463,13 @@ def _let_through(row, from_above, added, has_more, center, scale, shift, out):
 
 
 @_compiled
-def _sums_of_row(row, from_above, center):
-    """Sums of the gradient from above, of its product with x - center, and of x - center."""
-    zero = row.dtype.type(0)
-    a, b, d = zero, zero, zero
-    for s in range(row.size):
-        centered = row[s] - center
-        a += from_above[s]
-        b += from_above[s] * centered
-        d += centered
-    return a, b, d
+def _add_products_of_row(row, from_above, center, a, b, d):
+    """Add the gradient from above, its product with x - center, and x - center, lane by lane."""
+    lanes = center.size
+    rows = row.size // lanes
+    columns.add_products(row, from_above, center, a, b, d, rows, lanes)
+    done = rows * lanes
+    _add_row(row[done:], from_above[done:], center, a, b, d)
 
 
 @_compiled
@@ -492,29 +485,42 @@ def _gradient_of_row(row, from_above, center, scale, slope, shift, training, out
 @_compiled
 def _backward_channels(
     x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last, past,
-    some,
+    room,
 ):  # fmt: skip
     kind = x.dtype.type
     examples, _, positions = x.shape
     m = examples * positions
-    let = np.empty(BLOCK, x.dtype)
+    lanes = columns.STRIPE // x.itemsize
+    middle, scales, slopes, shifts = room[0, :lanes], room[1, :lanes], room[2, :lanes], room[3, :lanes]
+    a, b, d, let = room[4, :lanes], room[5, :lanes], room[6, :lanes], room[7]
     for c in range(first, last):
         center, slant, height = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
         inv_std = 1 / math.sqrt(var[c] + eps)
-        above, along, away = 0.0, 0.0, 0.0
+        middle[:] = center
+        above, along, away, size = 0.0, 0.0, 0.0, 0
+        a[:] = 0
+        b[:] = 0
+        d[:] = 0
         for n in range(examples):
-            for s0 in range(0, positions, BLOCK):
-                s1 = min(s0 + BLOCK, positions)
+            for s0 in range(0, positions, PIECE):
+                s1 = min(s0 + PIECE, positions)
                 row = x[n, c, s0:s1]
                 if relu:
                     kept = passed[n, c, s0:s1] if has_more else let[: row.size]
                     _let_through(row, dy[n, c, s0:s1], more[n, c, s0:s1], has_more, center, slant, height, kept)
-                    a, b, d = _sums_of_row(row, kept, center)
+                    _add_products_of_row(row, kept, middle, a, b, d)
                 else:
-                    a, b, d = _sums_of_row(row, dy[n, c, s0:s1], center)
-                above += a
-                along += b
-                away += d
+                    _add_products_of_row(row, dy[n, c, s0:s1], middle, a, b, d)
+                size += row.size
+                if size >= BLOCK or (n == examples - 1 and s1 == positions):
+                    for k in range(lanes):
+                        above += a[k]
+                        along += b[k]
+                        away += d[k]
+                    a[:] = 0
+                    b[:] = 0
+                    d[:] = 0
+                    size = 0
         # What the mean lost when it was rounded to the dtype: of this batch it is known, of running statistics given.
         rest = away / m if training else mean[c] - float(center)
         slope_of_gamma = (along - rest * above) * inv_std
@@ -523,9 +529,22 @@ def _backward_channels(
         u = -k * inv_std * slope_of_gamma / m if training else 0.0
         v = -k * above / m - u * rest if training else 0.0
         scale, slope, shift = kind(k), kind(u), kind(v)
+        scales[:] = scale
+        slopes[:] = slope
+        shifts[:] = shift
         for n in range(examples - 1, -1, -1):
-            if not past and not relu:
-                _gradient_of_row(x[n, c], dy[n, c], center, scale, slope, shift, training, dx[n, c])
+            if not relu and training:
+                row, from_above, out = x[n, c], dy[n, c], dx[n, c]
+                ahead = _ahead(out, past)
+                rows = (row.size - ahead) // lanes
+                done = ahead + rows * lanes
+                _gradient_of_row(
+                    row[:ahead], from_above[:ahead], center, scale, slope, shift, training, out[:ahead]
+                )  # fmt: skip
+                columns.gradient(
+                    row[ahead:], from_above[ahead:], middle, scales, slopes, shifts, out[ahead:], past, rows, lanes
+                )  # fmt: skip
+                _gradient_of_row(row[done:], from_above[done:], center, scale, slope, shift, training, out[done:])
                 continue
             start = 0
             while start < positions:
@@ -533,7 +552,7 @@ def _backward_channels(
                 if relu:
                     stop = min(stop, start + let.size)
                 row, out = x[n, c, start:stop], dx[n, c, start:stop]
-                to = some[: stop - start] if is_whole else out
+                to = room[8, : stop - start] if is_whole else out
                 if not relu:
                     _gradient_of_row(row, dy[n, c, start:stop], center, scale, slope, shift, training, to)
                 elif has_more:
@@ -556,11 +575,11 @@ def _do_backward_first(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
         first, last, part = _next(job)
-        some = _room_at(job, part, kind)[0]  # of the first part that the thread takes; of no other thread
+        room = _room_at(job, part, kind)
         while part >= 0:
             _backward_channels(
                 x, dy, mean, var, gamma, job.eps, job.training, beta, more, passed, job.relu, job.has_more,
-                dx, dgamma, dbeta, first, last, job.past, some,
+                dx, dgamma, dbeta, first, last, job.past, room,
             )  # fmt: skip
             first, last, part = _next(job)
         fence()
@@ -582,48 +601,47 @@ def _fill(v, positions, out):
 
 
 @_compiled
-def _gathered(wide, positions, out):
-    """Sum over the positions of each channel."""
+def _add_gathered(long, positions, out):
+    """Add to each channel, in float64, what stands in its positions."""
     for c in range(out.size):
         total = 0.0
         for s in range(c * positions, (c + 1) * positions):
-            total += wide[s]
-        out[c] = total
+            total += long[s]
+        out[c] += total
 
 
 @_compiled
 def _moments_of_block(x, start, stop, positions, mean, var, room):
     """Moments of the channels in the columns from `start` to `stop`, about the mean of the first examples."""
     examples, width, m = x.shape[0], stop - start, x.shape[0] * positions
-    first, second, center = room[0, :width], room[1, :width], room[2, :width]
-    wide_first, wide_second = np.zeros(width), np.zeros(width)
-    channels = mean.size
-    rest, square, rounded = np.empty(channels), np.empty(channels), np.empty(channels, x.dtype)
+    first, second, center, rounded = room[0, :width], room[1, :width], room[2, :width], room[3, : mean.size]
     some = min(examples, 8)
     first[:] = 0
     for n in range(some):
         _add_one_long(first, x[n, start:stop])
-    _gathered(first, positions, mean)
-    for c in range(channels):
+    mean[:] = 0.0
+    _add_gathered(first, positions, mean)
+    for c in range(mean.size):
         rounded[c] = mean[c] / (some * positions)
     _fill(rounded, positions, center)
+    mean[:] = 0.0
+    var[:] = 0.0
     stripe = columns.STRIPE // x.itemsize
     whole = width // stripe * stripe
     for n0 in range(0, examples, ROWS):
         n1 = min(n0 + ROWS, examples)
+        first[:] = 0
+        second[:] = 0
         for k in range(0, whole, stripe):
             columns.add_moments(x[n0, start + k :], center[k:], first[k:], second[k:], n1 - n0, x.shape[1])
-        first[whole:] = 0
-        second[whole:] = 0
-        for n in range(n0, n1):
+        for n in range(n0, n1 if whole < width else n0):
             _add_one_moments_long(first[whole:], second[whole:], center[whole:], x[n, start + whole : stop])
-        _add_one_long(wide_first, first)
-        _add_one_long(wide_second, second)
-    _gathered(wide_first, positions, rest)
-    _gathered(wide_second, positions, square)
-    for c in range(channels):
-        mean[c] = float(rounded[c]) + rest[c] / m
-        v = (square[c] - rest[c] * rest[c] / m) / m
+        _add_gathered(first, positions, mean)
+        _add_gathered(second, positions, var)
+    for c in range(mean.size):
+        rest = mean[c] / m
+        v = (var[c] - mean[c] * rest) / m
+        mean[c] = float(rounded[c]) + rest
         var[c] = max(v, 0.0) if v == v else v
 
 
@@ -636,39 +654,37 @@ def _is_on_lines(out, start):
 @_compiled
 def _scale_block(x, start, stop, positions, mean, var, gamma, beta, eps, more, has_more, least, y, past, room):
     width = stop - start
-    lines = np.empty((3, gamma.size), x.dtype)
     center, scale, shift = room[0, :width], room[1, :width], room[2, :width]
-    _lines(mean, var, gamma, beta, eps, lines[0], lines[1], lines[2])
-    _fill(lines[0], positions, center)
-    _fill(lines[1], positions, scale)
-    _fill(lines[2], positions, shift)
+    short = room[3:6, : gamma.size]
+    _lines(mean, var, gamma, beta, eps, short[0], short[1], short[2])
+    _fill(short[0], positions, center)
+    _fill(short[1], positions, scale)
+    _fill(short[2], positions, shift)
     least = x.dtype.type(least)
     stripe = columns.STRIPE // x.itemsize
-    whole = 0 if has_more else width // stripe * stripe
+    whole = width // stripe * stripe
     past = past and _is_on_lines(y, start)
     for k in range(0, whole, stripe):
         at = start + k
-        columns.scale(x[0, at:], center[k:], scale[k:], shift[k:], least, y[0, at:], past, x.shape[0], x.shape[1])
-    if whole == width:
-        return
+        columns.scale(
+            x[0, at:], more[0, at:], has_more, center[k:], scale[k:], shift[k:], least, y[0, at:], past, x.shape[0],
+            x.shape[1],
+        )  # fmt: skip
     at = start + whole
-    for n in range(x.shape[0] - 1, -1, -1):
-        row, out = x[n, at:stop], y[n, at:stop]
-        if has_more:
-            _scale_and_add_channels(row, more[n, at:stop], center, scale, shift, least, out)
-        else:
-            _scale_channels(row, center[whole:], scale[whole:], shift[whole:], least, out)
+    for n in range(x.shape[0] - 1, -1 if whole < width else x.shape[0] - 1, -1):
+        _scale_channels(
+            x[n, at:stop], more[n, at:stop], has_more, center[whole:], scale[whole:], shift[whole:], least, y[n, at:stop]
+        )  # fmt: skip
 
 
 @_compiled
 def _backward_block(
     x, dy, start, stop, positions, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx,
-    dgamma, dbeta, past, room,
+    dgamma, dbeta, past, room, sums,
 ):  # fmt: skip
     examples, width, channels = x.shape[0], stop - start, mean.size
     a, b, d, some = room[6, :width], room[7, :width], room[8, :width], room[9, :width]
-    wide, sums = np.zeros((3, width)), np.empty((1, 3, channels))
-    short = np.empty((6, channels), x.dtype)
+    short = room[10:16, :channels]
     _lines(mean, var, gamma, beta, eps, short[0], short[1], short[2])
     for k in range(3):
         _fill(short[k], positions, room[k, :width])
@@ -676,14 +692,15 @@ def _backward_block(
     stripe = columns.STRIPE // x.itemsize
     whole = 0 if relu else width // stripe * stripe
     rest = start + whole
+    sums[:] = 0.0
     for n0 in range(0, examples, ROWS):
         n1 = min(n0 + ROWS, examples)
+        a[:] = 0
+        b[:] = 0
+        d[:] = 0
         for k in range(0, whole, stripe):
             at = start + k
             columns.add_products(x[n0, at:], dy[n0, at:], center[k:], a[k:], b[k:], d[k:], n1 - n0, x.shape[1])
-        a[whole:] = 0
-        b[whole:] = 0
-        d[whole:] = 0
         for n in range(n0, n1 if whole < width else n0):
             row, above = x[n, rest:stop], dy[n, rest:stop]
             if relu:
@@ -692,11 +709,9 @@ def _backward_block(
                 _add_row(row, kept, center, a, b, d)
             else:
                 _add_row(row, above, center[whole:], a[whole:], b[whole:], d[whole:])
-        _add_one_long(wide[0], a)
-        _add_one_long(wide[1], b)
-        _add_one_long(wide[2], d)
-    for k in range(3):
-        _gathered(wide[k], positions, sums[0, k])
+        _add_gathered(a, positions, sums[0, 0])
+        _add_gathered(b, positions, sums[0, 1])
+        _add_gathered(d, positions, sums[0, 2])
     _slopes(sums, examples * positions, mean, var, gamma, eps, training, dgamma, dbeta, short[3], short[4], short[5])
     for k in range(3, 6):
         _fill(short[k], positions, room[k, :width])
@@ -729,10 +744,14 @@ def _columns_at(address, job, kind):
 
 
 @_compiled
-def _channels_together(channels, values, limit):
-    """How many of these channels are taken at once, all about as many, each with so many values."""
-    blocks = max(1, -(-channels * values // limit))
-    return -(-channels // blocks // EVEN) * EVEN
+def _channels_together(channels, examples, positions, stripe):
+    """How many of these channels are taken at once: about `TILE` values, and whole stripes if that is not too many."""
+    values = examples * positions
+    even = EVEN
+    while even * positions % stripe and even * 2 * values <= 2 * TILE:
+        even *= 2
+    blocks = max(1, -(-channels * values // TILE))
+    return -(-channels // blocks // even) * even
 
 
 def _do_forward_few(kind):
@@ -742,17 +761,20 @@ def _do_forward_few(kind):
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         first, last, part = _next(job)
-        room = _room_at(job, part, kind)
+        room, sums = _room_at(job, part, kind), _sums_at(job, part)
         while part >= 0:
-            some = _channels_together(last - first, job.examples * job.positions, TILE)
+            some = _channels_together(last - first, job.examples, job.positions, columns.STRIPE // x.itemsize)
             for c0 in range(first, last, some):
                 c1 = min(c0 + some, last)
                 start, stop = c0 * job.positions, c1 * job.positions
-                mu, sigma2 = mean[c0:c1].astype(np.float64), var[c0:c1].astype(np.float64)
+                mu, sigma2 = sums[0, : c1 - c0], sums[1, : c1 - c0]
                 if job.training:
                     _moments_of_block(x, start, stop, job.positions, mu, sigma2, room)
                     mean[c0:c1] = mu
                     var[c0:c1] = sigma2
+                else:
+                    mu[:] = mean[c0:c1]
+                    sigma2[:] = var[c0:c1]
                 _scale_block(
                     x, start, stop, job.positions, mu, sigma2, gamma[c0:c1], beta[c0:c1], job.eps, more,
                     job.has_more, job.least, y, job.past, room,
@@ -772,15 +794,15 @@ def _do_backward_few(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
         first, last, part = _next(job)
-        room = _room_at(job, part, kind)
+        room, sums = _room_at(job, part, kind), _sums_at(job, part)
         while part >= 0:
-            some = _channels_together(last - first, job.examples * job.positions, TILE)
+            some = _channels_together(last - first, job.examples, job.positions, columns.STRIPE // x.itemsize)
             for c0 in range(first, last, some):
                 c1 = min(c0 + some, last)
                 _backward_block(
                     x, dy, c0 * job.positions, c1 * job.positions, job.positions, mean[c0:c1], var[c0:c1],
                     gamma[c0:c1], job.eps, job.training, beta[c0:c1], more, passed, job.relu, job.has_more, dx,
-                    dgamma[c0:c1], dbeta[c0:c1], job.past, room,
+                    dgamma[c0:c1], dbeta[c0:c1], job.past, room, sums[None, :, : c1 - c0],
                 )  # fmt: skip
             first, last, part = _next(job)
         fence()
@@ -891,6 +913,7 @@ def _moments_of_rows(x, moments, first, last, part, room):
             total[:] = zero
             if stripe:
                 center[:] = zero
+                sums_of_squares[:] = zero
                 for c in range(0, channels, stripe):
                     columns.add_moments(flat[start + c :], center[c:], total[c:], sums_of_squares[c:], size, channels)
             else:
@@ -931,17 +954,15 @@ def _moments_of_rows(x, moments, first, last, part, room):
 
 
 @_compiled
-def _scale_channels(row, center, scale, shift, least, out):
-    for c in range(row.size):
-        v = (row[c] - center[c]) * scale[c] + shift[c]
-        out[c] = least if v < least else v
-
-
-@_compiled
-def _scale_and_add_channels(row, added, center, scale, shift, least, out):
-    for c in range(row.size):
-        v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
-        out[c] = least if v < least else v
+def _scale_channels(row, added, has_more, center, scale, shift, least, out):
+    if has_more:
+        for c in range(row.size):
+            v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
+            out[c] = least if v < least else v
+    else:
+        for c in range(row.size):
+            v = (row[c] - center[c]) * scale[c] + shift[c]
+            out[c] = least if v < least else v
 
 
 @_compiled
@@ -949,14 +970,15 @@ def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, f
     channels = x.shape[1]
     flat, added, out = x.reshape(-1), more.reshape(-1), y.reshape(-1)
     stripe = _stripe(x)
-    if stripe and not has_more:
+    if stripe:
         past = past and out.ctypes.data % LINE == 0
         for r1 in range(last, first, -ROWS):  # the last ones first
             r0 = max(first, r1 - ROWS)
             for c in range(0, channels, stripe):
                 at = r0 * channels + c
                 columns.scale(
-                    flat[at:], center[c:], scale[c:], shift[c:], x.dtype.type(least), out[at:], past, r1 - r0, channels
+                    flat[at:], added[at:], has_more, center[c:], scale[c:], shift[c:], x.dtype.type(least), out[at:],
+                    past, r1 - r0, channels,
                 )  # fmt: skip
         return
     long = _together(channels) * channels
@@ -969,10 +991,7 @@ def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, f
         at = max(start, stop - long)
         is_whole = past and _is_whole(out[at:stop])
         to = some[: stop - at] if is_whole else out[at:stop]
-        if has_more:
-            _scale_and_add_channels(flat[at:stop], added[at:stop], center, scale, shift, least, to)
-        else:
-            _scale_channels(flat[at:stop], center, scale, shift, least, to)
+        _scale_channels(flat[at:stop], added[at:stop], has_more, center, scale, shift, least, to)
         if is_whole:
             put(to, out[at:stop])
 
