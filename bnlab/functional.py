@@ -123,9 +123,8 @@ def batch_norm(
             "value is 0 and says nothing. Give a larger batch, or call .eval() to use the running statistics"
         )
     is_plain = not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
-    return (_Plain if is_plain else _BatchNorm).apply(
-        input, weight, bias, running_mean, running_var, training, momentum, eps, residual, bool(relu)
-    )[0]
+    arguments = input, weight, bias, running_mean, running_var, training, momentum, eps, residual, bool(relu)
+    return _Plain.apply(*arguments) if is_plain else _BatchNorm.apply(*arguments)[0]
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -154,18 +153,19 @@ class _BatchNorm(torch.autograd.Function):
         _, mean, var = output
         ctx.mark_non_differentiable(mean, var)
         ctx.has_residual = residual is not None
-        for_relu = (beta, residual) if ctx.relu else (None, None)
+        for_relu = (beta, residual) if ctx.relu else ()
         ctx.save_for_backward(x, gamma, mean, var, *for_relu)
 
     @staticmethod
     def backward(ctx, dy, *_):
-        x, gamma, mean, var, beta, residual = ctx.saved_tensors
-        backend = choose(x, dy, gamma, mean, var, beta, residual)
+        x, gamma, mean, var, *for_relu = ctx.saved_tensors
+        backend = choose(x, dy, gamma, mean, var, *for_relu)
         if torch.is_grad_enabled():  # create_graph=True: somebody will differentiate what follows
             backend = eager
             if ctx.training:  # the saved statistics have forgotten that they depend on x
                 _, mean, var = eager.forward(x, None, None, None, None, ctx.eps)
         if ctx.relu:
+            beta, residual = for_relu
             *grads, dresidual = backend.backward_relu(dy, x, gamma, beta, mean, var, ctx.eps, ctx.training, residual)
         else:
             grads = backend.backward(dy, x, gamma, mean, var, ctx.eps, ctx.training)
@@ -175,16 +175,25 @@ class _BatchNorm(torch.autograd.Function):
 
 
 class _Plain(_BatchNorm):
-    """The same in the form that neither `torch.func` nor `torch.compile` takes, and that is called in half the time."""
+    """The same in the form that neither `torch.func` nor `torch.compile` takes, and that is called in half the time.
+
+    The statistics are no outputs here, so autograd makes no gradients of zeros for them.
+    """
 
     generate_vmap_rule = False
     setup_context = torch.autograd.Function.setup_context
 
     @staticmethod
-    def forward(ctx, *inputs):
-        output = _BatchNorm.forward(*inputs)
-        _BatchNorm.setup_context(ctx, inputs, output)
-        return output
+    def forward(ctx, x, gamma, beta, running_mean, running_var, training, momentum, eps, residual, relu):
+        y, mean, var = _BatchNorm.forward(
+            x, gamma, beta, running_mean, running_var, training, momentum, eps, residual, relu
+        )
+        ctx.training, ctx.eps, ctx.relu, ctx.has_residual = training, eps, relu, residual is not None
+        if relu:
+            ctx.save_for_backward(x, gamma, mean, var, beta, residual)
+        else:
+            ctx.save_for_backward(x, gamma, mean, var)
+        return y
 
 
 def _follow(running, batch, momentum):

@@ -72,22 +72,24 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
         In float64 for a float64 input, else in float32.
     """
     is_last = _has_channels_innermost(x)
-    values, channels = _dense(x, is_last), x.shape[1]
+    values, added = _dense(x, is_last), None if residual is None else _dense(residual, is_last)
     wide, training = values.dtype, mean is None
     y = _output(x, is_last, wide)
-    mean, var = (torch.zeros(channels, dtype=wide) if v is None else _vector(v, None, x, wide) for v in (mean, var))
+    if training:
+        mean, var = _per_channel(x, wide), _per_channel(x, wide)
+    else:
+        mean, var = _vector(mean, x, wide), _vector(var, x, wide)
     if values.numel():
-        tensors = {"x": values, "y": y, "mean": mean, "var": var}
-        tensors |= {"gamma": _vector(gamma, 1.0, x, wide), "beta": _vector(beta, 0.0, x, wide)}
-        if residual is not None:
-            tensors["more"] = _dense(residual, is_last)
-        _run("forward", x, is_last, tensors, eps=eps, training=training, least=0.0 if relu else -math.inf)
+        gamma, beta = _vector(gamma, x, wide, 1.0), _vector(beta, x, wide, 0.0)
+        tensors = values, values, y, values if added is None else added, values, mean, var, gamma, beta, mean, var
+        numbers = eps, 0.0 if relu else -math.inf, training, relu, added is not None
+        _run("forward", x.shape, is_last, tensors, numbers)
     return _like(y, x), mean, var
 
 
 def takes(x):
     """Whether the loops can read this tensor."""
-    return x.device.type == "cpu"
+    return x.is_cpu
 
 
 def backward(dy, x, gamma, mean, var, eps, training):
@@ -135,37 +137,38 @@ def backward_relu(dy, x, gamma, beta, mean, var, eps, training, residual):
 
 def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
     is_last = _has_channels_innermost(x)
-    values = _dense(x, is_last)
+    values, above = _dense(x, is_last), _dense(dy, is_last)
     wide = values.dtype
-    dx = _output(x, is_last, wide)
-    dgamma, dbeta = torch.zeros(x.shape[1], dtype=wide), torch.zeros(x.shape[1], dtype=wide)
-    tensors = {"x": values, "dy": _dense(dy, is_last), "y": dx, "dgamma": dgamma, "dbeta": dbeta}
-    tensors |= {"mean": _vector(mean, None, x, wide), "var": _vector(var, None, x, wide)}
-    tensors |= {"gamma": _vector(gamma, 1.0, x, wide), "beta": _vector(beta, 0.0, x, wide)}
-    dresidual = None
+    dx, dgamma, dbeta = _output(x, is_last, wide), _per_channel(x, wide), _per_channel(x, wide)
+    added, dresidual = values, None
     if residual is not None:  # what the ReLU let through is its gradient
-        dresidual = _output(x, is_last, wide)
-        tensors |= {"more": _dense(residual, is_last), "passed": dresidual}
+        added, dresidual = _dense(residual, is_last), _output(x, is_last, wide)
     if values.numel():
-        _run("backward", x, is_last, tensors, eps=eps, training=training, relu=relu)
+        mean, var = _vector(mean, x, wide), _vector(var, x, wide)
+        gamma, beta = _vector(gamma, x, wide, 1.0), _vector(beta, x, wide, 0.0)
+        passed = values if dresidual is None else dresidual
+        tensors = values, above, dx, added, passed, mean, var, gamma, beta, dgamma, dbeta
+        _run("backward", x.shape, is_last, tensors, (eps, 0.0, training, relu, residual is not None))
     return _like(dx, x), dgamma, dbeta, None if dresidual is None else _like(dresidual, x)
 
 
 # --- tensors ---------------------------------------------------------------------------------------------------------
 
 
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def _has_channels_innermost(x):
-    return x.dim() == 2 or (x.dim() >= 4 and not x.is_contiguous() and x.movedim(1, -1).is_contiguous())
+    dims = x.dim()
+    if x.is_contiguous() or dims not in _CHANNELS_LAST:
+        return dims == 2
+    return x.is_contiguous(memory_format=_CHANNELS_LAST[dims])
 
 
 def _dense(x, is_last):
     """The tensor in float32 or float64 without gaps, channels innermost or in their place; itself where it is so."""
-    x = _wide(x)
-    return x.movedim(1, -1).contiguous() if is_last else x.contiguous()
-
-
-def _wide(v):
-    return v.float() if v.dtype in (torch.float16, torch.bfloat16) else v
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.contiguous(memory_format=_CHANNELS_LAST[x.dim()]) if is_last and x.dim() > 2 else x.contiguous()
 
 
 def _output(x, is_last, wide):
@@ -180,26 +183,34 @@ def _output(x, is_last, wide):
 
 def _like(y, x):
     """The output in the dtype of `x`; in channels_last also where `x` is that with gaps."""
-    y = y.to(x.dtype)
-    layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(x.dim())
+    if y.dtype != x.dtype:
+        y = y.to(x.dtype)
+    layout = _CHANNELS_LAST.get(x.dim())
     if layout is None or x.stride(1) != 1 or y.stride(1) == 1:
         return y
     return y.contiguous(memory_format=layout)
 
 
-def _vector(v, default, x, wide):
+def _per_channel(x, wide):
+    """One value per channel, to be written; 0 if nobody will."""
+    return (torch.empty if x.numel() else torch.zeros)(x.shape[1], dtype=wide)
+
+
+def _vector(v, x, wide, default=None):
     """One value per channel, without gaps."""
-    return torch.full(x.shape[1:2], default, dtype=wide) if v is None else v.to(wide).contiguous()
+    if v is None:
+        return torch.full(x.shape[1:2], default, dtype=wide)
+    return v if v.dtype == wide and v.is_contiguous() else v.to(wide).contiguous()
 
 
 # --- jobs for threads ------------------------------------------------------------------------------------------------
 
-_FIELDS = [(name, "i8") for name in "taken done ready address parts length examples channels positions".split()]
-_FIELDS += [(name, "f8") for name in ("eps", "least")]
-_FIELDS += [(name, "i8") for name in ("training", "relu", "has_more", "past", "width")]
+_FIELDS = [(name, "i8") for name in "taken done ready address parts length examples channels positions past".split()]
+_FIELDS += [("width", "i8"), ("eps", "f8"), ("least", "f8")]
+_FIELDS += [(name, "i8") for name in "training relu has_more".split()]
 # addresses: of arrays in the dtype of the input, and of one in float64
-_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta dgamma dbeta lines room".split()]
-_FIELDS += [("sums", "i8")]
+_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta dgamma dbeta".split()]
+_FIELDS += [(name, "i8") for name in "sums lines room".split()]
 DONE, READY = 8, 16  # bytes behind the job's address; at the address itself stands how many parts are taken
 
 
@@ -209,33 +220,43 @@ class _Job(ctypes.Structure):
     _fields_ = [(name, ctypes.c_double if kind == "f8" else ctypes.c_int64) for name, kind in _FIELDS]
 
 
-def _run(operation, x, is_last, tensors, **numbers):
-    """Let threads do an operation in parts of the channels, or of the rows if `is_last`."""
-    examples, channels = x.shape[:2]
-    positions = x.numel() // (examples * channels)
+@functools.lru_cache(maxsize=1024)
+def _sizes(shape, is_last, threads):
+    """The layout, how many threads work on it, the job's sizes, and the bytes of what they work in: sums, lines, room.
+
+    On small tensors a call costs as much as the arithmetic, so what is the same in every call is kept.
+    """
+    examples, channels = shape[:2]
+    values = math.prod(shape)
+    positions = values // (examples * channels)
     if is_last:
         examples, positions = examples * positions, 1
     length = examples if is_last else channels
-    count = max(1, min(torch.get_num_threads(), length, x.numel() // GRAIN))
+    count = max(1, min(threads, length, values // GRAIN))
     parts = count if is_last else min(length, count * PARTS)
-    wide = tensors["x"].dtype
     layout = "last" if is_last else "few" if positions <= FEW and channels > 1 else "first"
-    if layout == "few":
-        width = min(channels * positions, 3 * TILE // examples + EVEN * positions)
-    else:
-        width = max(LONG, channels) if is_last else PIECE
-    tensors |= {"room": torch.empty((parts, ROOM, width), dtype=wide)}
-    tensors |= {"sums": torch.empty((parts, 3, channels), dtype=torch.float64)}
-    if is_last:  # what threads tell each other
-        tensors |= {"lines": torch.empty((3, channels), dtype=wide)}
-    sizes = {"parts": parts, "length": length, "examples": examples, "channels": channels, "positions": positions}
-    addresses = {name: tensor.data_ptr() for name, tensor in tensors.items()}
-    for name in ("more", "passed"):
-        addresses.setdefault(name, addresses["x"])  # something that can be pointed at
-    past = PAST_CACHES and x.numel() >= LARGE
-    record = _Job(has_more="more" in tensors, past=past, width=width, **sizes, **addresses, **numbers)
+    width = {
+        "last": max(LONG, channels),
+        "few": min(channels * positions, 3 * TILE // examples + EVEN * positions),
+        "first": PIECE,
+    }[layout]
+    past = PAST_CACHES and values >= LARGE
+    bytes_of = 8 * parts * 3 * channels, 8 * 3 * channels, 8 * parts * ROOM * width
+    return layout, count, (parts, length, examples, channels, positions, past, width), bytes_of
+
+
+def _run(operation, shape, is_last, tensors, numbers):
+    """Let threads do an operation in parts of the channels, or of the rows if `is_last`.
+
+    The tensors are those of which the job has the addresses, in this order; the numbers those that come before.
+    """
+    layout, count, sizes, (sums, lines, room) = _sizes(shape, is_last, torch.get_num_threads())
+    scratch = torch.empty(sums + lines + room, dtype=torch.uint8)
+    start = scratch.data_ptr()
+    places = start, start + sums, start + sums + lines
+    record = _Job(0, 0, 0, 0, *sizes, *numbers, *[v.data_ptr() for v in tensors], *places)
     record.address = ctypes.addressof(record)
-    threads.run(*_entry(f"{operation}_{layout}", wide), record.address, count)
+    threads.run(*_entry(operation, layout, tensors[0].dtype), record.address, count)
 
 
 def compile_all():
@@ -243,16 +264,17 @@ def compile_all():
     for operation in ("forward", "backward"):
         for layout in ("first", "few", "last"):
             for dtype in (torch.float32, torch.float64):
-                _entry(f"{operation}_{layout}", dtype)
+                _entry(operation, layout, dtype)
 
 
 _is_announced = False
 
 
 @functools.cache
-def _entry(name, dtype):
+def _entry(operation, layout, dtype):
     """The C function that does a job's parts until none is left, compiled for a dtype; and its address."""
     global _is_announced
+    name = f"{operation}_{layout}"
     make = globals()[f"_do_{name}"]
     if not _is_announced and not any(Path(_line.stats.cache_path).glob(f"*{name}-*.nbi")):
         _is_announced = True
