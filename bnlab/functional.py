@@ -115,8 +115,10 @@ def batch_norm(
     (tensor([0.2000, 2.0000]), tensor([ 1.1000, 20.9000]))
     """
     _check_options(running_mean, running_var, training, momentum, eps)
-    _check_tensors(input, running_mean, running_var, weight, bias)
-    _check_residual(input, residual)
+    if not _are_usual(input, running_mean, running_var, weight, bias):
+        _check_tensors(input, running_mean, running_var, weight, bias)
+    if residual is not None:
+        _check_residual(input, residual)
     if training and _values_per_channel(input) == 1:
         raise ValueError(
             f"Expected more than 1 value per channel when training, got input size {input.shape}: the variance of one "
@@ -235,6 +237,19 @@ def _check_options(running_mean, running_var, training, momentum, eps):
         )
 
 
+def _are_usual(x, running_mean, running_var, weight, bias):
+    """Whether these are what a layer mostly gets, so that there is nothing to check: quick, as it is always asked."""
+    if not (isinstance(x, torch.Tensor) and x.dtype == torch.float32 and x.layout == torch.strided and x.dim() > 1):
+        return False
+    shape, device = x.shape[1:2], x.device
+    for v in (running_mean, running_var, weight, bias):
+        if v is None:
+            continue
+        if not isinstance(v, torch.Tensor) or v.shape != shape or v.dtype != torch.float32 or v.device != device:
+            return False
+    return running_mean is None or not (running_mean.requires_grad or running_var.requires_grad)
+
+
 def _check_tensors(x, running_mean, running_var, weight, bias):
     vectors = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     vectors = {name: v for name, v in vectors.items() if v is not None}
@@ -276,8 +291,6 @@ def _check_tensors(x, running_mean, running_var, weight, bias):
 
 
 def _check_residual(x, residual):
-    if residual is None:
-        return
     if not isinstance(residual, torch.Tensor):
         raise TypeError(f"batch_norm(): argument 'residual' must be Tensor, not {type(residual).__name__}")
     for what in ("shape", "dtype", "device"):

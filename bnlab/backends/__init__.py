@@ -86,7 +86,7 @@ def choose(x, *others):
     """
     if torch.compiler.is_compiling() or _wanted == "eager" or (_wanted == "auto" and x.numel() < SMALL):
         return eager
-    if not all(_is_plain(v) for v in (x, *others) if v is not None):
+    if not _are_plain([v for v in (x, *others) if v is not None]):
         return eager
     name = FASTEST.get(x.device.type) if _wanted == "auto" else _wanted
     found = _load(name) if name else None
@@ -98,9 +98,13 @@ def choose(x, *others):
     return eager
 
 
-def _is_plain(v):
-    """Whether a tensor has memory to point at: it is no subclass, and no transform of torch.func has wrapped it."""
-    return type(v) in (torch.Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(v)
+_PLAIN = {torch.Tensor, torch.nn.Parameter}
+
+
+def _are_plain(tensors):
+    """Whether tensors have memory to point at: no subclasses, and none that a transform of torch.func has wrapped."""
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    return _PLAIN.issuperset(map(type, tensors)) and not any(map(wrapped, tensors))
 
 
 _loaded = {}

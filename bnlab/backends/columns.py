@@ -6,7 +6,9 @@ hold, and go down: nothing is loaded but the values, and nothing stored but the 
 are put together here, in LLVM's own vectors.
 
 An array that is an argument begins at the first value of its stripe, in the first row; `stride` is the number of values
-from one row to the next.
+from one row to the next, `step` that from one block of rows to the next. So a row of one channel, which is as long as
+an image, can be gone along too: as rows of a stripe each, whose columns all have the same factors. The loops named
+"of line" take a line of the cache at a time; they do the rest of a row.
 """
 
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from bnlab.backends.stores import store_past_caches
+from bnlab.backends.stores import LINE, store_past_caches
 
 # In bytes: three sums, and what is loaded, fit into the registers.
 STRIPE = 256 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 128
@@ -27,7 +29,7 @@ _FREE = ("contract", "reassoc", "nsz")  # what may be done to a sum, as in the o
 class _Builder:
     """What all of the loops are made of: vectors at addresses, and a loop down the rows."""
 
-    def __init__(self, context, builder, signature, arguments):
+    def __init__(self, context, builder, signature, arguments, width):
         self.builder = builder
         arrays = []
         for kind, value in zip(signature.args, arguments, strict=True):
@@ -36,7 +38,7 @@ class _Builder:
         self.arguments = arrays
         scalar = context.get_value_type(signature.args[0].dtype)
         self.size = 4 if isinstance(scalar, ir.FloatType) else 8
-        self.vector = ir.VectorType(scalar, STRIPE // self.size)
+        self.vector = ir.VectorType(scalar, width // self.size)
 
     def load(self, pointer, offset=None):
         return self.builder.load(self._at(pointer, offset), align=self.size)
@@ -77,36 +79,39 @@ class _Builder:
     def multiply(self, a, b):
         return self.builder.fmul(a, b, flags=_FREE)
 
-    def rows(self, count, stride):
-        """A loop over rows; what it gives is the offset of a row."""
-        return _Rows(self.builder, cgutils.for_range(self.builder, count), stride)
+    @contextmanager
+    def rows(self, count, stride, times, step):
+        """A loop over rows, and around it one over as many such blocks; what it gives is the offset of a row."""
+        with cgutils.for_range(self.builder, times) as block, cgutils.for_range(self.builder, count) as row:
+            yield self.builder.add(self.builder.mul(block.index, step), self.builder.mul(row.index, stride))
 
-    def write_rows(self, value_of, out, past, count, stride):
+    def either(self, flag, make):
+        """Build what `make` gives for a flag that is up, and for one that is not; which of them runs, the flag says."""
+        with self.builder.if_else(cgutils.is_not_null(self.builder, flag)) as (then, otherwise):
+            with then:
+                make(True)
+            with otherwise:
+                make(False)
+
+    def write_rows(self, value_of, out, past, *loop):
         """Write what `value_of` makes of each row's offset, past the caches if `past`."""
-        with self.builder.if_else(cgutils.is_not_null(self.builder, past)) as (then, otherwise):
-            with then, self.rows(count, stride) as row:
-                store_past_caches(self.builder, value_of(row), self._at(out, row))
-            with otherwise, self.rows(count, stride) as row:
-                self.store(value_of(row), out, row)
+
+        def write(is_past):
+            with self.rows(*loop) as row:
+                if is_past:
+                    store_past_caches(self.builder, value_of(row), self._at(out, row))
+                else:
+                    self.store(value_of(row), out, row)
+
+        self.either(past, write)
 
 
-class _Rows:
-    def __init__(self, builder, loop, stride):
-        self.builder, self.loop, self.stride = builder, loop, stride
-
-    def __enter__(self):
-        return self.builder.mul(self.loop.__enter__().index, self.stride)
-
-    def __exit__(self, *error):
-        return self.loop.__exit__(*error)
-
-
-def _loops(make):
-    """An intrinsic of arrays and numbers that `make` builds and that returns nothing."""
+def _loops(make, width):
+    """An intrinsic of arrays and numbers that `make` builds of vectors of so many bytes; it returns nothing."""
 
     def intrinsic_of(typingctx, *kinds):
         def codegen(context, builder, signature, arguments):
-            b = _Builder(context, builder, signature, arguments)
+            b = _Builder(context, builder, signature, arguments, width)
             make(b, *b.arguments)
             return context.get_dummy_value()
 
@@ -115,70 +120,124 @@ def _loops(make):
     return intrinsic_of
 
 
-@intrinsic
-def add_moments(typingctx, x, center, sums, squares, rows, stride):
-    """Add x - center, and its square, to `sums` and `squares`."""
+def _add_moments(width):
+    @intrinsic
+    def add_moments(typingctx, x, center, sums, squares, rows, stride, times, step):
+        """Add x - center, and its square, to `sums` and `squares`."""
 
-    def make(b, x, center, sums, squares, rows, stride):
-        middle = b.load(center)
-        with b.sums(sums, squares) as (first, second), b.rows(rows, stride) as row:
-            d = b.subtract(b.load(x, row), middle)
-            b.add_to(first, d)
-            b.add_to(second, b.multiply(d, d))
+        def make(b, x, center, sums, squares, *loop):
+            middle = b.load(center)
+            with b.sums(sums, squares) as (first, second), b.rows(*loop) as row:
+                d = b.subtract(b.load(x, row), middle)
+                b.add_to(first, d)
+                b.add_to(second, b.multiply(d, d))
 
-    return _loops(make)(typingctx, x, center, sums, squares, rows, stride)
+        return _loops(make, width)(typingctx, x, center, sums, squares, rows, stride, times, step)
 
-
-@intrinsic
-def add_products(typingctx, x, dy, center, above, along, away, rows, stride):
-    """Add dy, dy * (x - center), and x - center, to `above`, `along` and `away`."""
-
-    def make(b, x, dy, center, above, along, away, rows, stride):
-        middle = b.load(center)
-        with b.sums(above, along, away) as totals, b.rows(rows, stride) as row:
-            from_above, d = b.load(dy, row), b.subtract(b.load(x, row), middle)
-            b.add_to(totals[0], from_above)
-            b.add_to(totals[1], b.multiply(from_above, d))
-            b.add_to(totals[2], d)
-
-    return _loops(make)(typingctx, x, dy, center, above, along, away, rows, stride)
+    return add_moments
 
 
-@intrinsic
-def scale(typingctx, x, more, has_more, center, slant, height, least, out, past, rows, stride):
-    """Write (x - center) * slant + height, plus `more` if it is there, or `least` where that is more."""
+def _scale(width):
+    @intrinsic
+    def scale(typingctx, x, more, has_more, center, slant, height, least, out, past, rows, stride, times, step):
+        """Write (x - center) * slant + height, plus `more` if it is there, or `least` where that is more."""
 
-    def make(b, x, more, has_more, center, slant, height, least, out, past, rows, stride):
-        middle, slant, height, least = b.load(center), b.load(slant), b.load(height), b.spread(least)
+        def make(b, x, more, has_more, center, slant, height, least, out, past, *loop):
+            middle, slant, height, least = b.load(center), b.load(slant), b.load(height), b.spread(least)
 
-        def scaled(row):
-            v = b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height)
-            return b.builder.select(b.builder.fcmp_ordered("<", v, least), least, v)
+            def write(with_more):
+                def scaled(row):
+                    v = b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height)
+                    v = b.add(v, b.load(more, row)) if with_more else v
+                    return b.builder.select(b.builder.fcmp_ordered("<", v, least), least, v)
 
-        def scaled_with_more(row):
-            v = b.add(b.add(b.multiply(b.subtract(b.load(x, row), middle), slant), height), b.load(more, row))
-            return b.builder.select(b.builder.fcmp_ordered("<", v, least), least, v)
+                b.write_rows(scaled, out, past, *loop)
 
-        with b.builder.if_else(cgutils.is_not_null(b.builder, has_more)) as (then, otherwise):
-            with then:
-                b.write_rows(scaled_with_more, out, past, rows, stride)
-            with otherwise:
-                b.write_rows(scaled, out, past, rows, stride)
+            b.either(has_more, write)
 
-    return _loops(make)(typingctx, x, more, has_more, center, slant, height, least, out, past, rows, stride)
+        return _loops(make, width)(
+            typingctx, x, more, has_more, center, slant, height, least, out, past, rows, stride, times, step
+        )
+
+    return scale
 
 
-@intrinsic
-def gradient(typingctx, x, dy, center, factor, slope, shift, out, past, rows, stride):
-    """Write dy * factor + (x - center) * slope + shift; past the caches if `past`."""
+def _let_through(b, x, dy, row, middle, slant, height, more=None):
+    """x - center, and the gradient from above where (x - center) * slant + height, plus `more`, is positive; else 0."""
+    d, from_above = b.subtract(b.load(x, row), middle), b.load(dy, row)
+    if slant is None:
+        return d, from_above
+    v, zero = b.add(b.multiply(d, slant), height), ir.Constant(b.vector, None)
+    v = v if more is None else b.add(v, b.load(more, row))
+    return d, b.builder.select(b.builder.fcmp_ordered("<=", v, zero), zero, from_above)
 
-    def make(b, x, dy, center, factor, slope, shift, out, past, rows, stride):
-        middle, factor, slope, shift = b.load(center), b.load(factor), b.load(slope), b.load(shift)
 
-        def slope_at(row):
-            along = b.add(b.multiply(b.subtract(b.load(x, row), middle), slope), shift)
-            return b.add(b.multiply(b.load(dy, row), factor), along)
+def _add_products(width):
+    @intrinsic
+    def add_products(
+        typingctx, x, dy, more, center, slant, height, relu, has_more, passed, above, along, away, rows, stride, times,
+        step,
+    ):  # fmt: skip
+        """Add dy, dy * (x - center), and x - center, to `above`, `along` and `away`.
 
-        b.write_rows(slope_at, out, past, rows, stride)
+        With `relu`, of dy what a ReLU has let through; with `has_more`, which was added before, that goes to `passed`.
+        """
 
-    return _loops(make)(typingctx, x, dy, center, factor, slope, shift, out, past, rows, stride)
+        def make(b, x, dy, more, center, slant, height, relu, has_more, passed, above, along, away, *loop):
+            middle, slant, height = b.load(center), b.load(slant), b.load(height)
+
+            def add(has_relu, with_more=False):
+                with b.sums(above, along, away) as totals, b.rows(*loop) as row:
+                    line = (slant, height) if has_relu else (None, None)
+                    d, from_above = _let_through(b, x, dy, row, middle, *line, more if with_more else None)
+                    if with_more:
+                        b.store(from_above, passed, row)
+                    b.add_to(totals[0], from_above)
+                    b.add_to(totals[1], b.multiply(from_above, d))
+                    b.add_to(totals[2], d)
+
+            b.either(relu, lambda has: b.either(has_more, lambda more: add(True, more)) if has else add(False))
+
+        return _loops(make, width)(
+            typingctx, x, dy, more, center, slant, height, relu, has_more, passed, above, along, away, rows, stride,
+            times, step,
+        )  # fmt: skip
+
+    return add_products
+
+
+def _gradient(width):
+    @intrinsic
+    def gradient(
+        typingctx, x, dy, center, slant, height, relu, factor, slope, shift, training, out, past, rows, stride, times,
+        step,
+    ):  # fmt: skip
+        """Write dy * factor, if `training` + (x - center) * slope + shift; with `relu`, of dy what it let through."""
+
+        def make(b, x, dy, center, slant, height, relu, factor, slope, shift, training, out, past, *loop):
+            middle, slant, height = b.load(center), b.load(slant), b.load(height)
+            factor, slope, shift = b.load(factor), b.load(slope), b.load(shift)
+
+            def write(has_relu, is_training):
+                def slope_at(row):
+                    line = (slant, height) if has_relu else (None, None)
+                    d, from_above = _let_through(b, x, dy, row, middle, *line)
+                    direct = b.multiply(from_above, factor)
+                    return b.add(direct, b.add(b.multiply(d, slope), shift)) if is_training else direct
+
+                b.write_rows(slope_at, out, past, *loop)
+
+            b.either(relu, lambda has: b.either(training, lambda is_training: write(has, is_training)))
+
+        return _loops(make, width)(
+            typingctx, x, dy, center, slant, height, relu, factor, slope, shift, training, out, past, rows, stride,
+            times, step,
+        )  # fmt: skip
+
+    return gradient
+
+
+add_moments, add_moments_of_line = _add_moments(STRIPE), _add_moments(LINE)
+scale, scale_of_line = _scale(STRIPE), _scale(LINE)
+add_products, add_products_of_line = _add_products(STRIPE), _add_products(LINE)
+gradient, gradient_of_line = _gradient(STRIPE), _gradient(LINE)

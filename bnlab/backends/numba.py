@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from bnlab.backends import columns, threads
-from bnlab.backends.stores import LINE, PAST_CACHES, fence, put
+from bnlab.backends.stores import LINE, PAST_CACHES, fence
 from bnlab.backends.threads import add, pointer
 
 BLOCK = 8192  # values whose moments are taken at once: float32 sums them well
@@ -42,7 +42,6 @@ LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
 EVEN = 16  # channels whose positions, however many, end with a cache line
 ROOM = 16  # rows that a part has to work in
-PIECE = 1024  # values that are written past the caches at once
 LARGE = 1 << 20  # values of a tensor that isn't in the caches any more when somebody reads it
 GRAIN = 16384  # values below which a further thread costs more than it saves
 PARTS = 4  # for each thread, where channels are outside: who is done early takes over from the others
@@ -238,7 +237,7 @@ def _sizes(shape, is_last, threads):
     width = {
         "last": max(LONG, channels),
         "few": min(channels * positions, 3 * TILE // examples + EVEN * positions),
-        "first": PIECE,
+        "first": columns.STRIPE // 4,
     }[layout]
     past = PAST_CACHES and values >= LARGE
     bytes_of = 8 * parts * 3 * channels, 8 * 3 * channels, 8 * parts * ROOM * width
@@ -331,30 +330,6 @@ def _channels_at(address, job, kind):
     return numba.carray(pointer(address), (job.channels,), kind)
 
 
-# --- outputs ----------------------------------------------------------------------------------------------------------
-
-
-@_compiled
-def _is_whole(out):
-    """Whether these values are whole cache lines."""
-    return (out.ctypes.data | out.size * out.itemsize) % LINE == 0
-
-
-@_compiled
-def _piece(out, start):
-    """Where the piece of a row that begins at `start` ends, and whether it is whole cache lines.
-
-    Only those are written past the caches: what comes before the first of them and after the last is stored as usual.
-    """
-    size = out.itemsize
-    line = LINE // size
-    ahead = -(out.ctypes.data // size + start) % line
-    if ahead:
-        return min(start + ahead, out.size), False
-    whole = min(PIECE, (out.size - start) // line * line)
-    return (start + whole, True) if whole else (out.size, False)
-
-
 # --- channels outside: (N, C, S) -------------------------------------------------------------------------------------
 
 
@@ -369,13 +344,29 @@ def _sum_of_row(row):
     return total
 
 
+# A channel of an example is gone along as a matrix with as many columns as a vector has lanes, then by lines, and then,
+# where its positions are no whole lines, by values.
+
+
 @_compiled
-def _add_moments_of_row(row, center, first, second):
-    """Add the moments of a row about `center`, the same value again and again, lane by lane."""
-    lanes = center.size
-    rows = row.size // lanes
-    columns.add_moments(row, center, first, second, rows, lanes)
-    _add_one_moments_long(first, second, center, row[rows * lanes :])
+def _lanes(x):
+    """How many values the vectors of the loops down columns have, and those of a line."""
+    return columns.STRIPE // x.itemsize, LINE // x.itemsize
+
+
+@_compiled
+def _add_moments_of_examples(x, c, n0, n1, s0, s1, center, first, second):
+    """Add the moments of x[n0:n1, c, s0:s1] about `center`, the same value in each lane, lane by lane."""
+    lanes, line = _lanes(x)
+    times, step = n1 - n0, x.shape[1] * x.shape[2]
+    rows = (s1 - s0) // lanes
+    columns.add_moments(x[n0, c, s0:], center, first, second, rows, lanes, times, step)
+    s0 += rows * lanes
+    rows = (s1 - s0) // line
+    columns.add_moments_of_line(x[n0, c, s0:], center, first, second, rows, line, times, step)
+    s0 += rows * line
+    for n in range(n0, n1 if s0 < s1 else n0):
+        _add_one_moments_long(first, second, center, x[n, c, s0:s1])
 
 
 @_compiled
@@ -402,8 +393,7 @@ def _moments_of_channel(x, c, room):
                 center[:] = mean
             first[:] = zero
             second[:] = zero
-            for n in range(n0, n1):
-                _add_moments_of_row(x[n, c, s0:s1], center, first, second)
+            _add_moments_of_examples(x, c, n0, n1, s0, s1, center, first, second)
             total, total_of_squares = 0.0, 0.0
             for k in range(lanes):
                 total += first[k]
@@ -426,28 +416,32 @@ def _line(mean, var, gamma, beta, eps, kind):
 
 
 @_compiled
-def _ahead(out, past):
-    """How many values come before the first cache line that begins in `out`, if that matters."""
-    return min(out.size, -(out.ctypes.data // out.itemsize) % (LINE // out.itemsize)) if past else 0
-
-
-@_compiled
 def _scale_channel(x, c, line, more, has_more, least, y, past, room):
     """y[:, c] = gamma * (x[:, c] - mean) / sqrt(var + eps) + beta, and what follows; what was read last comes first."""
-    lanes = columns.STRIPE // x.itemsize
+    lanes, values = _lanes(x)
     center, scale, shift = room[0, :lanes], room[1, :lanes], room[2, :lanes]
     center[:], scale[:], shift[:] = line
     least = x.dtype.type(least)
-    for n in range(x.shape[0] - 1, -1, -1):
-        row, added, out = x[n, c], more[n, c], y[n, c]
-        ahead = _ahead(out, past)
-        rows = (row.size - ahead) // lanes
-        done = ahead + rows * lanes
-        _scale_channels(row[:ahead], added[:ahead], has_more, center, scale, shift, least, out[:ahead])
-        columns.scale(
-            row[ahead:], added[ahead:], has_more, center, scale, shift, least, out[ahead:], past, rows, lanes
-        )  # fmt: skip
-        _scale_channels(row[done:], added[done:], has_more, center, scale, shift, least, out[done:])
+    times, step, at = x.shape[0], -x.shape[1] * x.shape[2], x.shape[0] - 1
+    rows, start = x.shape[2] // lanes, 0
+    columns.scale(
+        x[at, c], more[at, c], has_more, center, scale, shift, least, y[at, c], past, rows, lanes, times, step
+    )  # fmt: skip
+    start = rows * lanes
+    rows = (x.shape[2] - start) // values
+    columns.scale_of_line(
+        x[at, c, start:], more[at, c, start:], has_more, center, scale, shift, least, y[at, c, start:], past, rows,
+        values, times, step,
+    )  # fmt: skip
+    start += rows * values
+    for n in range(times if start < x.shape[2] else 0):
+        _scale_channels(x[n, c, start:], more[n, c, start:], has_more, center, scale, shift, least, y[n, c, start:])
+
+
+@_compiled
+def _has_whole_lines(x):
+    """Whether each channel of each example is so many lines of the cache, and nothing else."""
+    return (x.ctypes.data | x.shape[2] * x.itemsize) % LINE == 0
 
 
 def _do_forward_first(kind):
@@ -456,6 +450,7 @@ def _do_forward_first(kind):
         x, y, more = _values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        past = job.past and _has_whole_lines(y)
         first, last, part = _next(job)
         room = _room_at(job, part, kind)  # of the first part that the thread takes; of no other thread
         while part >= 0:
@@ -465,7 +460,7 @@ def _do_forward_first(kind):
                     mu, sigma2 = _moments_of_channel(x, c, room)
                     mean[c], var[c] = mu, sigma2
                 line = _line(mu, sigma2, gamma[c], beta[c], job.eps, kind)
-                _scale_channel(x, c, line, more, job.has_more, job.least, y, job.past, room)
+                _scale_channel(x, c, line, more, job.has_more, job.least, y, past, room)
             first, last, part = _next(job)
         fence()
 
@@ -473,119 +468,95 @@ def _do_forward_first(kind):
 
 
 @_compiled
-def _let_through(row, from_above, added, has_more, center, scale, shift, out):
-    """The gradient from above where (x - center) * scale + shift, and what was added, is positive; else 0."""
-    zero = row.dtype.type(0)
-    if has_more:
-        for s in range(row.size):
-            out[s] = zero if (row[s] - center) * scale + shift + added[s] <= zero else from_above[s]
-    else:
-        for s in range(row.size):
-            out[s] = zero if (row[s] - center) * scale + shift <= zero else from_above[s]
+def _add_products_of_examples(
+    x, dy, more, c, n0, n1, s0, s1, center, slant, height, relu, has_more, passed, let, a, b, d
+):  # fmt: skip
+    """Add dy, dy * (x - center) and x - center in [n0:n1, c, s0:s1], lane by lane; of dy what a ReLU let through."""
+    lanes, line = _lanes(x)
+    times, step = n1 - n0, x.shape[1] * x.shape[2]
+    rows = (s1 - s0) // lanes
+    columns.add_products(
+        x[n0, c, s0:], dy[n0, c, s0:], more[n0, c, s0:], center, slant, height, relu, has_more, passed[n0, c, s0:],
+        a, b, d, rows, lanes, times, step,
+    )  # fmt: skip
+    s0 += rows * lanes
+    rows = (s1 - s0) // line
+    columns.add_products_of_line(
+        x[n0, c, s0:], dy[n0, c, s0:], more[n0, c, s0:], center, slant, height, relu, has_more, passed[n0, c, s0:],
+        a, b, d, rows, line, times, step,
+    )  # fmt: skip
+    s0 += rows * line
+    for n in range(n0, n1 if s0 < s1 else n0):
+        _add_products_of_row(
+            x[n, c, s0:s1], dy[n, c, s0:s1], more[n, c, s0:s1], center, slant, height, relu, has_more,
+            passed[n, c, s0:s1], let, a, b, d,
+        )  # fmt: skip
 
 
 @_compiled
-def _add_products_of_row(row, from_above, center, a, b, d):
-    """Add the gradient from above, its product with x - center, and x - center, lane by lane."""
-    lanes = center.size
-    rows = row.size // lanes
-    columns.add_products(row, from_above, center, a, b, d, rows, lanes)
-    done = rows * lanes
-    _add_row(row[done:], from_above[done:], center, a, b, d)
+def _gradient_of_channel(x, dy, c, center, slant, height, relu, scale, slope, shift, training, let, dx, past):
+    """dx[:, c] = dy * scale + (x - center) * slope + shift; what was read last comes first."""
+    lanes, line = _lanes(x)
+    times, step, at = x.shape[0], -x.shape[1] * x.shape[2], x.shape[0] - 1
+    rows = x.shape[2] // lanes
+    columns.gradient(
+        x[at, c], dy[at, c], center, slant, height, relu, scale, slope, shift, training, dx[at, c], past, rows, lanes,
+        times, step,
+    )  # fmt: skip
+    start = rows * lanes
+    rows = (x.shape[2] - start) // line
+    columns.gradient_of_line(
+        x[at, c, start:], dy[at, c, start:], center, slant, height, relu, scale, slope, shift, training,
+        dx[at, c, start:], past, rows, line, times, step,
+    )  # fmt: skip
+    start += rows * line
+    for n in range(times if start < x.shape[2] else 0):
+        _gradient_of_row(
+            x[n, c, start:], dy[n, c, start:], center, slant, height, relu, scale, slope, shift, training, let,
+            dx[n, c, start:],
+        )  # fmt: skip
 
 
 @_compiled
-def _gradient_of_row(row, from_above, center, scale, slope, shift, training, out):
-    if training:
-        for s in range(row.size):
-            out[s] = from_above[s] * scale + ((row[s] - center) * slope + shift)
-    else:
-        for s in range(row.size):
-            out[s] = from_above[s] * scale
-
-
-@_compiled
-def _backward_channels(
-    x, dy, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, first, last, past,
-    room,
+def _backward_channel(
+    x, dy, c, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx, dgamma, dbeta, past, room
 ):  # fmt: skip
     kind = x.dtype.type
     examples, _, positions = x.shape
     m = examples * positions
-    lanes = columns.STRIPE // x.itemsize
-    middle, scales, slopes, shifts = room[0, :lanes], room[1, :lanes], room[2, :lanes], room[3, :lanes]
-    a, b, d, let = room[4, :lanes], room[5, :lanes], room[6, :lanes], room[7]
-    for c in range(first, last):
-        center, slant, height = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
-        inv_std = 1 / math.sqrt(var[c] + eps)
-        middle[:] = center
-        above, along, away, size = 0.0, 0.0, 0.0, 0
-        a[:] = 0
-        b[:] = 0
-        d[:] = 0
-        for n in range(examples):
-            for s0 in range(0, positions, PIECE):
-                s1 = min(s0 + PIECE, positions)
-                row = x[n, c, s0:s1]
-                if relu:
-                    kept = passed[n, c, s0:s1] if has_more else let[: row.size]
-                    _let_through(row, dy[n, c, s0:s1], more[n, c, s0:s1], has_more, center, slant, height, kept)
-                    _add_products_of_row(row, kept, middle, a, b, d)
-                else:
-                    _add_products_of_row(row, dy[n, c, s0:s1], middle, a, b, d)
-                size += row.size
-                if size >= BLOCK or (n == examples - 1 and s1 == positions):
-                    for k in range(lanes):
-                        above += a[k]
-                        along += b[k]
-                        away += d[k]
-                    a[:] = 0
-                    b[:] = 0
-                    d[:] = 0
-                    size = 0
-        # What the mean lost when it was rounded to the dtype: of this batch it is known, of running statistics given.
-        rest = away / m if training else mean[c] - float(center)
-        slope_of_gamma = (along - rest * above) * inv_std
-        dgamma[c], dbeta[c] = slope_of_gamma, above
-        k = gamma[c] * inv_std
-        u = -k * inv_std * slope_of_gamma / m if training else 0.0
-        v = -k * above / m - u * rest if training else 0.0
-        scale, slope, shift = kind(k), kind(u), kind(v)
-        scales[:] = scale
-        slopes[:] = slope
-        shifts[:] = shift
-        for n in range(examples - 1, -1, -1):
-            if not relu and training:
-                row, from_above, out = x[n, c], dy[n, c], dx[n, c]
-                ahead = _ahead(out, past)
-                rows = (row.size - ahead) // lanes
-                done = ahead + rows * lanes
-                _gradient_of_row(
-                    row[:ahead], from_above[:ahead], center, scale, slope, shift, training, out[:ahead]
-                )  # fmt: skip
-                columns.gradient(
-                    row[ahead:], from_above[ahead:], middle, scales, slopes, shifts, out[ahead:], past, rows, lanes
-                )  # fmt: skip
-                _gradient_of_row(row[done:], from_above[done:], center, scale, slope, shift, training, out[done:])
-                continue
-            start = 0
-            while start < positions:
-                stop, is_whole = _piece(dx[n, c], start) if past else (positions, False)
-                if relu:
-                    stop = min(stop, start + let.size)
-                row, out = x[n, c, start:stop], dx[n, c, start:stop]
-                to = room[8, : stop - start] if is_whole else out
-                if not relu:
-                    _gradient_of_row(row, dy[n, c, start:stop], center, scale, slope, shift, training, to)
-                elif has_more:
-                    _gradient_of_row(row, passed[n, c, start:stop], center, scale, slope, shift, training, to)
-                else:
-                    kept = let[: stop - start]
-                    _let_through(row, dy[n, c, start:stop], row, False, center, slant, height, kept)
-                    _gradient_of_row(row, kept, center, scale, slope, shift, training, to)
-                if is_whole:
-                    put(to, out)
-                start = stop
+    lanes, _ = _lanes(x)
+    center, slant, height = room[0, :lanes], room[1, :lanes], room[2, :lanes]
+    scale, slope, shift = room[3, :lanes], room[4, :lanes], room[5, :lanes]
+    a, b, d, let = room[6, :lanes], room[7, :lanes], room[8, :lanes], room[9, :lanes]
+    center[:], slant[:], height[:] = _line(mean[c], var[c], gamma[c], beta[c], eps, kind)
+    above, along, away = 0.0, 0.0, 0.0
+    width = min(positions, BLOCK)
+    group = BLOCK // width
+    for n0 in range(0, examples, group):
+        n1 = min(n0 + group, examples)
+        for s0 in range(0, positions, width):
+            s1 = min(s0 + width, positions)
+            a[:] = 0
+            b[:] = 0
+            d[:] = 0
+            _add_products_of_examples(
+                x, dy, more, c, n0, n1, s0, s1, center, slant, height, relu, has_more, passed, let, a, b, d
+            )  # fmt: skip
+            for k in range(lanes):
+                above += a[k]
+                along += b[k]
+                away += d[k]
+    inv_std = 1 / math.sqrt(var[c] + eps)
+    # What the mean lost when it was rounded to the dtype: of this batch it is known, of running statistics given.
+    rest = away / m if training else mean[c] - float(center[0])
+    slope_of_gamma = (along - rest * above) * inv_std
+    dgamma[c], dbeta[c] = slope_of_gamma, above
+    k = gamma[c] * inv_std
+    u = -k * inv_std * slope_of_gamma / m if training else 0.0
+    scale[:], slope[:], shift[:] = k, u, -k * above / m - u * rest if training else 0.0
+    if has_more:  # what the ReLU let through is there already
+        dy, relu = passed, False
+    _gradient_of_channel(x, dy, c, center, slant, height, relu, scale, slope, shift, training, let, dx, past)
 
 
 def _do_backward_first(kind):
@@ -596,13 +567,15 @@ def _do_backward_first(kind):
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
+        past = job.past and _has_whole_lines(dx)
         first, last, part = _next(job)
         room = _room_at(job, part, kind)
         while part >= 0:
-            _backward_channels(
-                x, dy, mean, var, gamma, job.eps, job.training, beta, more, passed, job.relu, job.has_more,
-                dx, dgamma, dbeta, first, last, job.past, room,
-            )  # fmt: skip
+            for c in range(first, last):
+                _backward_channel(
+                    x, dy, c, mean, var, gamma, job.eps, job.training, beta, more, passed, job.relu, job.has_more,
+                    dx, dgamma, dbeta, past, room,
+                )  # fmt: skip
             first, last, part = _next(job)
         fence()
 
@@ -655,7 +628,7 @@ def _moments_of_block(x, start, stop, positions, mean, var, room):
         first[:] = 0
         second[:] = 0
         for k in range(0, whole, stripe):
-            columns.add_moments(x[n0, start + k :], center[k:], first[k:], second[k:], n1 - n0, x.shape[1])
+            columns.add_moments(x[n0, start + k :], center[k:], first[k:], second[k:], n1 - n0, x.shape[1], 1, 0)
         for n in range(n0, n1 if whole < width else n0):
             _add_one_moments_long(first[whole:], second[whole:], center[whole:], x[n, start + whole : stop])
         _add_gathered(first, positions, mean)
@@ -690,13 +663,12 @@ def _scale_block(x, start, stop, positions, mean, var, gamma, beta, eps, more, h
         at = start + k
         columns.scale(
             x[0, at:], more[0, at:], has_more, center[k:], scale[k:], shift[k:], least, y[0, at:], past, x.shape[0],
-            x.shape[1],
+            x.shape[1], 1, 0,
         )  # fmt: skip
     at = start + whole
-    for n in range(x.shape[0] - 1, -1 if whole < width else x.shape[0] - 1, -1):
-        _scale_channels(
-            x[n, at:stop], more[n, at:stop], has_more, center[whole:], scale[whole:], shift[whole:], least, y[n, at:stop]
-        )  # fmt: skip
+    center, scale, shift = center[whole:], scale[whole:], shift[whole:]
+    for n in range(x.shape[0] if whole < width else 0):
+        _scale_channels(x[n, at:stop], more[n, at:stop], has_more, center, scale, shift, least, y[n, at:stop])
 
 
 @_compiled
@@ -704,15 +676,17 @@ def _backward_block(
     x, dy, start, stop, positions, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx,
     dgamma, dbeta, past, room, sums,
 ):  # fmt: skip
-    examples, width, channels = x.shape[0], stop - start, mean.size
-    a, b, d, some = room[6, :width], room[7, :width], room[8, :width], room[9, :width]
+    examples, row, width, channels = x.shape[0], x.shape[1], stop - start, mean.size
+    center, slant, height = room[0, :width], room[1, :width], room[2, :width]
+    scale, slope, shift = room[3, :width], room[4, :width], room[5, :width]
+    a, b, d, let = room[6, :width], room[7, :width], room[8, :width], room[9, :width]
     short = room[10:16, :channels]
     _lines(mean, var, gamma, beta, eps, short[0], short[1], short[2])
-    for k in range(3):
-        _fill(short[k], positions, room[k, :width])
-    center, slant, height = room[0, :width], room[1, :width], room[2, :width]
+    _fill(short[0], positions, center)
+    _fill(short[1], positions, slant)
+    _fill(short[2], positions, height)
     stripe = columns.STRIPE // x.itemsize
-    whole = 0 if relu else width // stripe * stripe
+    whole = width // stripe * stripe
     rest = start + whole
     sums[:] = 0.0
     for n0 in range(0, examples, ROWS):
@@ -722,42 +696,36 @@ def _backward_block(
         d[:] = 0
         for k in range(0, whole, stripe):
             at = start + k
-            columns.add_products(x[n0, at:], dy[n0, at:], center[k:], a[k:], b[k:], d[k:], n1 - n0, x.shape[1])
+            columns.add_products(
+                x[n0, at:], dy[n0, at:], more[n0, at:], center[k:], slant[k:], height[k:], relu, has_more,
+                passed[n0, at:], a[k:], b[k:], d[k:], n1 - n0, row, 1, 0,
+            )  # fmt: skip
         for n in range(n0, n1 if whole < width else n0):
-            row, above = x[n, rest:stop], dy[n, rest:stop]
-            if relu:
-                kept = passed[n, start:stop] if has_more else some
-                _let_through_row(row, above, more[n, start:stop], has_more, center, slant, height, kept)
-                _add_row(row, kept, center, a, b, d)
-            else:
-                _add_row(row, above, center[whole:], a[whole:], b[whole:], d[whole:])
+            _add_products_of_row(
+                x[n, rest:stop], dy[n, rest:stop], more[n, rest:stop], center[whole:], slant[whole:], height[whole:],
+                relu, has_more, passed[n, rest:stop], let, a[whole:], b[whole:], d[whole:],
+            )  # fmt: skip
         _add_gathered(a, positions, sums[0, 0])
         _add_gathered(b, positions, sums[0, 1])
         _add_gathered(d, positions, sums[0, 2])
     _slopes(sums, examples * positions, mean, var, gamma, eps, training, dgamma, dbeta, short[3], short[4], short[5])
-    for k in range(3, 6):
-        _fill(short[k], positions, room[k, :width])
-    scale, slope, shift = room[3, :width], room[4, :width], room[5, :width]
-    whole = whole if training else 0
+    _fill(short[3], positions, scale)
+    _fill(short[4], positions, slope)
+    _fill(short[5], positions, shift)
+    if has_more:  # what the ReLU let through is there already
+        dy, relu = passed, False
     past = past and _is_on_lines(dx, start)
     for k in range(0, whole, stripe):
         at = start + k
         columns.gradient(
-            x[0, at:], dy[0, at:], center[k:], scale[k:], slope[k:], shift[k:], dx[0, at:], past, examples, x.shape[1]
+            x[0, at:], dy[0, at:], center[k:], slant[k:], height[k:], relu, scale[k:], slope[k:], shift[k:], training,
+            dx[0, at:], past, examples, row, 1, 0,
         )  # fmt: skip
-    if whole == width:
-        return
-    rest = start + whole
-    center, scale, slope, shift = center[whole:], scale[whole:], slope[whole:], shift[whole:]
-    for n in range(examples - 1, -1, -1):
-        row, above, out = x[n, rest:stop], dy[n, rest:stop], dx[n, rest:stop]
-        if not relu:
-            _gradient_of_channels(row, above, center, scale, slope, shift, training, out)
-        elif has_more:
-            _gradient_of_channels(row, passed[n, start:stop], center, scale, slope, shift, training, out)
-        else:
-            _let_through_row(row, above, row, False, center, slant, height, some)
-            _gradient_of_channels(row, some, center, scale, slope, shift, training, out)
+    for n in range(examples if whole < width else 0):
+        _gradient_of_row(
+            x[n, rest:stop], dy[n, rest:stop], center[whole:], slant[whole:], height[whole:], relu, scale[whole:],
+            slope[whole:], shift[whole:], training, let, dx[n, rest:stop],
+        )  # fmt: skip
 
 
 @numba.njit
@@ -937,7 +905,9 @@ def _moments_of_rows(x, moments, first, last, part, room):
                 center[:] = zero
                 sums_of_squares[:] = zero
                 for c in range(0, channels, stripe):
-                    columns.add_moments(flat[start + c :], center[c:], total[c:], sums_of_squares[c:], size, channels)
+                    columns.add_moments(
+                        flat[start + c :], center[c:], total[c:], sums_of_squares[c:], size, channels, 1, 0
+                    )  # fmt: skip
             else:
                 for at in range(start, stop, long):
                     _add_one_long(total, flat[at : min(at + long, stop)])
@@ -953,7 +923,9 @@ def _moments_of_rows(x, moments, first, last, part, room):
         at = start
         if stripe:
             for c in range(0, channels, stripe):
-                columns.add_moments(flat[start + c :], center[c:], sums[c:], sums_of_squares[c:], size, channels)
+                columns.add_moments(
+                    flat[start + c :], center[c:], sums[c:], sums_of_squares[c:], size, channels, 1, 0
+                )  # fmt: skip
             at = stop
         while at + 4 * long <= stop:
             _add_moments_long(
@@ -1000,22 +972,18 @@ def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, f
                 at = r0 * channels + c
                 columns.scale(
                     flat[at:], added[at:], has_more, center[c:], scale[c:], shift[c:], x.dtype.type(least), out[at:],
-                    past, r1 - r0, channels,
+                    past, r1 - r0, channels, 1, 0,
                 )  # fmt: skip
         return
     long = _together(channels) * channels
     center, scale = _repeated(center, room[0, :long]), _repeated(scale, room[1, :long])
-    shift, some = _repeated(shift, room[2, :long]), room[3]
+    shift = _repeated(shift, room[2, :long])
     least = x.dtype.type(least)
     start = first * channels
     for back in range((last * channels - start + long - 1) // long):  # the last ones first
         stop = last * channels - back * long
         at = max(start, stop - long)
-        is_whole = past and _is_whole(out[at:stop])
-        to = some[: stop - at] if is_whole else out[at:stop]
-        _scale_channels(flat[at:stop], added[at:stop], has_more, center, scale, shift, least, to)
-        if is_whole:
-            put(to, out[at:stop])
+        _scale_channels(flat[at:stop], added[at:stop], has_more, center, scale, shift, least, out[at:stop])
 
 
 def _do_forward_last(kind):
@@ -1084,7 +1052,7 @@ def _slopes(sums, m, mean, var, gamma, eps, training, dgamma, dbeta, scale, slop
 
 @_compiled
 def _let_through_row(row, from_above, added, has_more, center, slant, height, out):
-    """The gradient from above of a row, as :func:`_let_through`; each channel has its own line."""
+    """The gradient from above where (x - center) * slant + height, and what was added, is positive; else 0."""
     zero = row.dtype.type(0)
     if has_more:
         for c in range(row.size):
@@ -1104,64 +1072,23 @@ def _add_row(row, from_above, center, a, b, d):
 
 
 @_compiled
-def _add_rows(row_0, row_1, above_0, above_1, center, a, b, d):
-    """Two rows at once: half as much is loaded and stored."""
-    for c in range(row_0.size):
-        d_0, d_1 = row_0[c] - center[c], row_1[c] - center[c]
-        a[c] += above_0[c] + above_1[c]
-        b[c] += above_0[c] * d_0 + above_1[c] * d_1
-        d[c] += d_0 + d_1
+def _add_products_of_row(row, from_above, added, center, slant, height, relu, has_more, passed, let, a, b, d):
+    """As `columns.add_products`, along a row; `let` is room for what the ReLU lets through."""
+    if relu:
+        kept = passed if has_more else let[: row.size]
+        _let_through_row(row, from_above, added, has_more, center, slant, height, kept)
+        _add_row(row, kept, center, a, b, d)
+    else:
+        _add_row(row, from_above, center, a, b, d)
 
 
 @_compiled
-def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part, room):
-    channels = x.shape[1]
-    flat, above, added, let = x.reshape(-1), dy.reshape(-1), more.reshape(-1), passed.reshape(-1)
-    stripe = 0 if relu else _stripe(x)
-    together = 1 if stripe else _together(channels)
-    long = together * channels
-    a, b, d, some, folded = room[0, :long], room[1, :long], room[2, :long], room[3], np.empty(channels)
-    center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
-    height = _repeated(height, room[6, :long])
-    sums[part] = 0.0
-    tall = ROWS * together
-    for r0 in range(first, last, tall):
-        start, stop = r0 * channels, min(r0 + tall, last) * channels
-        a[:] = 0
-        b[:] = 0
-        d[:] = 0
-        at = start
-        if stripe:
-            for c in range(0, channels, stripe):
-                rows = (stop - start) // channels
-                columns.add_products(
-                    flat[at + c :], above[at + c :], center[c:], a[c:], b[c:], d[c:], rows, channels
-                )  # fmt: skip
-            at = stop
-        while not relu and at + 2 * long <= stop:
-            middle, end = at + long, at + 2 * long
-            _add_rows(flat[at:middle], flat[middle:end], above[at:middle], above[middle:end], center, a, b, d)
-            at = end
-        while at < stop:
-            end = min(at + long, stop)
-            if relu:
-                kept = let[at:end] if has_more else some[: end - at]
-                _let_through_row(flat[at:end], above[at:end], added[at:end], has_more, center, slant, height, kept)
-                _add_row(flat[at:end], kept, center, a, b, d)
-            else:
-                _add_row(flat[at:end], above[at:end], center, a, b, d)
-            at = end
-        _folded(a, channels, folded)
-        sums[part, 0] += folded
-        _folded(b, channels, folded)
-        sums[part, 1] += folded
-        _folded(d, channels, folded)
-        sums[part, 2] += folded
-
-
-@_compiled
-def _gradient_of_channels(row, from_above, center, scale, slope, shift, training, out):
-    """As :func:`_gradient_of_row`; each channel has its own factors."""
+def _gradient_of_row(row, from_above, center, slant, height, relu, scale, slope, shift, training, let, out):
+    """As `columns.gradient`, along a row."""
+    if relu:
+        kept = let[: row.size]
+        _let_through_row(row, from_above, row, False, center, slant, height, kept)
+        from_above = kept
     if training:
         for c in range(row.size):
             out[c] = from_above[c] * scale[c] + ((row[c] - center[c]) * slope[c] + shift[c])
@@ -1171,45 +1098,76 @@ def _gradient_of_channels(row, from_above, center, scale, slope, shift, training
 
 
 @_compiled
+def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part, room):
+    channels = x.shape[1]
+    flat, above, added, through = x.reshape(-1), dy.reshape(-1), more.reshape(-1), passed.reshape(-1)
+    stripe = _stripe(x)
+    together = 1 if stripe else _together(channels)
+    long = together * channels
+    a, b, d, let, folded = room[0, :long], room[1, :long], room[2, :long], room[3], np.empty(channels)
+    if not stripe:
+        center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
+        height = _repeated(height, room[6, :long])
+    sums[part] = 0.0
+    tall = ROWS * together
+    for r0 in range(first, last, tall):
+        start, stop = r0 * channels, min(r0 + tall, last) * channels
+        a[:] = 0
+        b[:] = 0
+        d[:] = 0
+        for c in range(0, channels if stripe else 0, max(1, stripe)):
+            at = start + c
+            columns.add_products(
+                flat[at:], above[at:], added[at:], center[c:], slant[c:], height[c:], relu, has_more, through[at:],
+                a[c:], b[c:], d[c:], (stop - start) // channels, channels, 1, 0,
+            )  # fmt: skip
+        for at in range(stop if stripe else start, stop, long):
+            end = min(at + long, stop)
+            _add_products_of_row(
+                flat[at:end], above[at:end], added[at:end], center, slant, height, relu, has_more, through[at:end],
+                let, a, b, d,
+            )  # fmt: skip
+        _folded(a, channels, folded)
+        sums[part, 0] += folded
+        _folded(b, channels, folded)
+        sums[part, 1] += folded
+        _folded(d, channels, folded)
+        sums[part, 2] += folded
+
+
+@_compiled
 def _gradient_of_rows(
     x, dy, center, more, passed, relu, has_more, slant, height, scale, slope, shift, training, dx, past, room, first,
     last,
 ):  # fmt: skip
     channels = x.shape[1]
-    flat, above, let, out = x.reshape(-1), dy.reshape(-1), passed.reshape(-1), dx.reshape(-1)
-    stripe = _stripe(x) if training and (has_more or not relu) else 0
+    if has_more:  # what the ReLU let through is there already
+        dy, relu = passed, False
+    flat, above, out = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
+    stripe = _stripe(x)
     if stripe:
-        past, let_through = past and out.ctypes.data % LINE == 0, let if relu else above
+        past = past and out.ctypes.data % LINE == 0
         for r1 in range(last, first, -ROWS):
             r0 = max(first, r1 - ROWS)
             for c in range(0, channels, stripe):
                 at = r0 * channels + c
                 columns.gradient(
-                    flat[at:], let_through[at:], center[c:], scale[c:], slope[c:], shift[c:], out[at:], past, r1 - r0,
-                    channels,
+                    flat[at:], above[at:], center[c:], slant[c:], height[c:], relu, scale[c:], slope[c:], shift[c:],
+                    training, out[at:], past, r1 - r0, channels, 1, 0,
                 )  # fmt: skip
         return
     long = _together(channels) * channels
     center, slant = _repeated(center, room[0, :long]), _repeated(slant, room[1, :long])
     height, scale = _repeated(height, room[2, :long]), _repeated(scale, room[3, :long])
     slope, shift = _repeated(slope, room[4, :long]), _repeated(shift, room[5, :long])
-    some, on_its_way = room[6], room[7]
+    let = room[6]
     start = first * channels
     for back in range((last * channels - start + long - 1) // long):
         stop = last * channels - back * long
         at = max(start, stop - long)
-        is_whole = past and _is_whole(out[at:stop])
-        to = on_its_way[: stop - at] if is_whole else out[at:stop]
-        if not relu:
-            _gradient_of_channels(flat[at:stop], above[at:stop], center, scale, slope, shift, training, to)
-        elif has_more:
-            _gradient_of_channels(flat[at:stop], let[at:stop], center, scale, slope, shift, training, to)
-        else:
-            kept = some[: stop - at]
-            _let_through_row(flat[at:stop], above[at:stop], kept, False, center, slant, height, kept)
-            _gradient_of_channels(flat[at:stop], kept, center, scale, slope, shift, training, to)
-        if is_whole:
-            put(to, out[at:stop])
+        _gradient_of_row(
+            flat[at:stop], above[at:stop], center, slant, height, relu, scale, slope, shift, training, let, out[at:stop]
+        )  # fmt: skip
 
 
 def _do_backward_last(kind):
