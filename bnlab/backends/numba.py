@@ -23,8 +23,10 @@ tensors a call costs as much as the arithmetic, so each operation is one call.
 
 import ctypes
 import functools
+import itertools
 import logging
 import math
+import struct
 from pathlib import Path
 
 import numba
@@ -213,15 +215,12 @@ _FIELDS += [(name, "i8") for name in "sums lines room".split()]
 DONE, READY = 8, 16  # bytes behind the job's address; at the address itself stands how many parts are taken
 
 
-class _Job(ctypes.Structure):
-    """What all threads read."""
-
-    _fields_ = [(name, ctypes.c_double if kind == "f8" else ctypes.c_int64) for name, kind in _FIELDS]
+_job = struct.Struct("=" + "".join("q" if kind == "i8" else "d" for _, kind in _FIELDS))
 
 
 @functools.lru_cache(maxsize=1024)
 def _sizes(shape, is_last, threads):
-    """The layout, how many threads work on it, the job's sizes, and the bytes of what they work in: sums, lines, room.
+    """The layout, how many threads work on it, the job's sizes, and where sums, lines and room begin behind it.
 
     On small tensors a call costs as much as the arithmetic, so what is the same in every call is kept.
     """
@@ -240,8 +239,9 @@ def _sizes(shape, is_last, threads):
         "first": columns.STRIPE // 4,
     }[layout]
     past = PAST_CACHES and values >= LARGE
-    bytes_of = 8 * parts * 3 * channels, 8 * 3 * channels, 8 * parts * ROOM * width
-    return layout, count, (parts, length, examples, channels, positions, past, width), bytes_of
+    sizes = parts, length, examples, channels, positions, past, width
+    bytes_of = _job.size, 8 * parts * 3 * channels, 8 * 3 * channels, 8 * parts * ROOM * width
+    return layout, count, sizes, tuple(itertools.accumulate(bytes_of))
 
 
 def _run(operation, shape, is_last, tensors, numbers):
@@ -249,13 +249,13 @@ def _run(operation, shape, is_last, tensors, numbers):
 
     The tensors are those of which the job has the addresses, in this order; the numbers those that come before.
     """
-    layout, count, sizes, (sums, lines, room) = _sizes(shape, is_last, torch.get_num_threads())
-    scratch = torch.empty(sums + lines + room, dtype=torch.uint8)
-    start = scratch.data_ptr()
-    places = start, start + sums, start + sums + lines
-    record = _Job(0, 0, 0, 0, *sizes, *numbers, *[v.data_ptr() for v in tensors], *places)
-    record.address = ctypes.addressof(record)
-    threads.run(*_entry(operation, layout, tensors[0].dtype), record.address, count)
+    layout, count, sizes, (sums, lines, room, end) = _sizes(shape, is_last, torch.get_num_threads())
+    scratch = torch.empty(end, dtype=torch.uint8)
+    at = scratch.data_ptr()
+    addresses = [v.data_ptr() for v in tensors]
+    job = _job.pack(0, 0, 0, at, *sizes, *numbers, *addresses, at + sums, at + lines, at + room)
+    ctypes.memmove(at, job, len(job))
+    threads.run(*_entry(operation, layout, tensors[0].dtype), at, count)
 
 
 def compile_all():
@@ -874,9 +874,8 @@ def _add_one_moments_long(first, second, center, v):
 
 
 @_compiled
-def _folded(long, channels, out):
-    """Add up what belongs to each channel in a long row, in float64."""
-    out[:] = 0.0
+def _add_folded(long, channels, out):
+    """Add to each channel, in float64, what belongs to it in a long row."""
     for k in range(long.size // channels):
         _add_one_long(out, long[k * channels : (k + 1) * channels])
 
@@ -911,7 +910,8 @@ def _moments_of_rows(x, moments, first, last, part, room):
             else:
                 for at in range(start, stop, long):
                     _add_one_long(total, flat[at : min(at + long, stop)])
-            _folded(total, channels, folded)
+            folded[:] = 0.0
+            _add_folded(total, channels, folded)
             for c in range(channels):
                 center[c] = folded[c] / size
         else:
@@ -936,8 +936,10 @@ def _moments_of_rows(x, moments, first, last, part, room):
         while at < stop:
             _add_one_moments_long(sums, sums_of_squares, center, flat[at : min(at + long, stop)])
             at += long
-        _folded(sums, channels, folded)
-        _folded(sums_of_squares, channels, folded_squares)
+        folded[:] = 0.0
+        folded_squares[:] = 0.0
+        _add_folded(sums, channels, folded)
+        _add_folded(sums_of_squares, channels, folded_squares)
         share = size / (count + size)
         for c in range(channels):
             rest = folded[c] / size
@@ -1104,7 +1106,7 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
     stripe = _stripe(x)
     together = 1 if stripe else _together(channels)
     long = together * channels
-    a, b, d, let, folded = room[0, :long], room[1, :long], room[2, :long], room[3], np.empty(channels)
+    a, b, d, let = room[0, :long], room[1, :long], room[2, :long], room[3]
     if not stripe:
         center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
         height = _repeated(height, room[6, :long])
@@ -1127,12 +1129,9 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
                 flat[at:end], above[at:end], added[at:end], center, slant, height, relu, has_more, through[at:end],
                 let, a, b, d,
             )  # fmt: skip
-        _folded(a, channels, folded)
-        sums[part, 0] += folded
-        _folded(b, channels, folded)
-        sums[part, 1] += folded
-        _folded(d, channels, folded)
-        sums[part, 2] += folded
+        _add_folded(a, channels, sums[part, 0])
+        _add_folded(b, channels, sums[part, 1])
+        _add_folded(d, channels, sums[part, 2])
 
 
 @_compiled
