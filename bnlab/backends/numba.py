@@ -366,7 +366,7 @@ def _add_moments_of_examples(x, c, n0, n1, s0, s1, center, first, second):
     columns.add_moments_of_line(x[n0, c, s0:], center, first, second, rows, line, times, step)
     s0 += rows * line
     for n in range(n0, n1 if s0 < s1 else n0):
-        _add_one_moments_long(first, second, center, x[n, c, s0:s1])
+        _add_moments_of_row(first, second, center, x[n, c, s0:s1])
 
 
 @_compiled
@@ -435,7 +435,7 @@ def _scale_channel(x, c, line, more, has_more, least, y, past, room):
     )  # fmt: skip
     start += rows * values
     for n in range(times if start < x.shape[2] else 0):
-        _scale_channels(x[n, c, start:], more[n, c, start:], has_more, center, scale, shift, least, y[n, c, start:])
+        _scale_row(x[n, c, start:], more[n, c, start:], has_more, center, scale, shift, least, y[n, c, start:])
 
 
 @_compiled
@@ -582,6 +582,177 @@ def _do_backward_first(kind):
     return backward_first
 
 
+# --- matrices whose columns belong to channels -----------------------------------------------------------------------
+
+
+# Down some columns of a matrix, which begin in a row at a column, and are as many as there are factors: by stripes,
+# then by lines, then by values.
+
+
+@_compiled
+def _widths(x, width):
+    """How many values a stripe and a line have, and how many columns of so many are whole stripes, and whole lines."""
+    stripe, line = _lanes(x)
+    return stripe, line, width // stripe * stripe, width // line * line
+
+
+@_compiled
+def _add_moments_down(x, row, column, rows, center, first, second):
+    """Add the moments about `center`."""
+    stripe, line, stripes, lines = _widths(x, center.size)
+    for k in range(0, stripes, stripe):
+        at = x[row, column + k :]
+        columns.add_moments(at, center[k:], first[k:], second[k:], rows, x.shape[1], 1, 0)
+    for k in range(stripes, lines, line):
+        at = x[row, column + k :]
+        columns.add_moments_of_line(at, center[k:], first[k:], second[k:], rows, x.shape[1], 1, 0)
+    for n in range(row, row + rows if lines < center.size else row):
+        _add_moments_of_row(first[lines:], second[lines:], center[lines:], x[n, column + lines : column + center.size])
+
+
+@_compiled
+def _scale_down(x, more, has_more, row, column, rows, center, scale, shift, least, y, past):
+    """Write (x - center) * scale + shift, and what follows."""
+    stripe, line, stripes, lines = _widths(x, center.size)
+    for k in range(0, stripes, stripe):
+        at = column + k
+        columns.scale(
+            x[row, at:], more[row, at:], has_more, center[k:], scale[k:], shift[k:], least, y[row, at:], past, rows,
+            x.shape[1], 1, 0,
+        )  # fmt: skip
+    for k in range(stripes, lines, line):
+        at = column + k
+        columns.scale_of_line(
+            x[row, at:], more[row, at:], has_more, center[k:], scale[k:], shift[k:], least, y[row, at:], past, rows,
+            x.shape[1], 1, 0,
+        )  # fmt: skip
+    at, end = column + lines, column + center.size
+    for n in range(row, row + rows if at < end else row):
+        _scale_row(
+            x[n, at:end], more[n, at:end], has_more, center[lines:], scale[lines:], shift[lines:], least, y[n, at:end]
+        )  # fmt: skip
+
+
+@_compiled
+def _add_products_down(
+    x, dy, more, row, column, rows, center, slant, height, relu, has_more, passed, let, a, b, d
+):  # fmt: skip
+    """Add dy, dy * (x - center) and x - center; of dy what a ReLU let through."""
+    stripe, line, stripes, lines = _widths(x, center.size)
+    for k in range(0, stripes, stripe):
+        at = column + k
+        columns.add_products(
+            x[row, at:], dy[row, at:], more[row, at:], center[k:], slant[k:], height[k:], relu, has_more,
+            passed[row, at:], a[k:], b[k:], d[k:], rows, x.shape[1], 1, 0,
+        )  # fmt: skip
+    for k in range(stripes, lines, line):
+        at = column + k
+        columns.add_products_of_line(
+            x[row, at:], dy[row, at:], more[row, at:], center[k:], slant[k:], height[k:], relu, has_more,
+            passed[row, at:], a[k:], b[k:], d[k:], rows, x.shape[1], 1, 0,
+        )  # fmt: skip
+    at, end = column + lines, column + center.size
+    for n in range(row, row + rows if at < end else row):
+        _add_products_of_row(
+            x[n, at:end], dy[n, at:end], more[n, at:end], center[lines:], slant[lines:], height[lines:], relu, has_more,
+            passed[n, at:end], let, a[lines:], b[lines:], d[lines:],
+        )  # fmt: skip
+
+
+@_compiled
+def _gradient_down(
+    x, dy, row, column, rows, center, slant, height, relu, scale, slope, shift, training, let, dx, past
+):  # fmt: skip
+    """Write dy * scale + (x - center) * slope + shift; of dy what a ReLU let through."""
+    stripe, line, stripes, lines = _widths(x, center.size)
+    for k in range(0, stripes, stripe):
+        at = column + k
+        columns.gradient(
+            x[row, at:], dy[row, at:], center[k:], slant[k:], height[k:], relu, scale[k:], slope[k:], shift[k:],
+            training, dx[row, at:], past, rows, x.shape[1], 1, 0,
+        )  # fmt: skip
+    for k in range(stripes, lines, line):
+        at = column + k
+        columns.gradient_of_line(
+            x[row, at:], dy[row, at:], center[k:], slant[k:], height[k:], relu, scale[k:], slope[k:], shift[k:],
+            training, dx[row, at:], past, rows, x.shape[1], 1, 0,
+        )  # fmt: skip
+    at, end = column + lines, column + center.size
+    for n in range(row, row + rows if at < end else row):
+        _gradient_of_row(
+            x[n, at:end], dy[n, at:end], center[lines:], slant[lines:], height[lines:], relu, scale[lines:],
+            slope[lines:], shift[lines:], training, let, dx[n, at:end],
+        )  # fmt: skip
+
+
+# The same along a row.
+
+
+@_compiled
+def _add_row(total, v):
+    for c in range(v.size):
+        total[c] += v[c]
+
+
+@_compiled
+def _add_moments_of_row(first, second, center, v):
+    for c in range(v.size):
+        d = v[c] - center[c]
+        first[c] += d
+        second[c] += d * d
+
+
+@_compiled
+def _scale_row(row, added, has_more, center, scale, shift, least, out):
+    if has_more:
+        for c in range(row.size):
+            v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
+            out[c] = least if v < least else v
+    else:
+        for c in range(row.size):
+            v = (row[c] - center[c]) * scale[c] + shift[c]
+            out[c] = least if v < least else v
+
+
+@_compiled
+def _let_through(row, from_above, added, has_more, center, slant, height, out):
+    """The gradient from above where (x - center) * slant + height, and what was added, is positive; else 0."""
+    zero = row.dtype.type(0)
+    if has_more:
+        for c in range(row.size):
+            out[c] = zero if (row[c] - center[c]) * slant[c] + height[c] + added[c] <= zero else from_above[c]
+    else:
+        for c in range(row.size):
+            out[c] = zero if (row[c] - center[c]) * slant[c] + height[c] <= zero else from_above[c]
+
+
+@_compiled
+def _add_products_of_row(row, from_above, added, center, slant, height, relu, has_more, passed, let, a, b, d):
+    if relu:
+        kept = passed if has_more else let[: row.size]
+        _let_through(row, from_above, added, has_more, center, slant, height, kept)
+        from_above = kept
+    for c in range(row.size):
+        centered = row[c] - center[c]
+        a[c] += from_above[c]
+        b[c] += from_above[c] * centered
+        d[c] += centered
+
+
+@_compiled
+def _gradient_of_row(row, from_above, center, slant, height, relu, scale, slope, shift, training, let, out):
+    if relu:
+        kept = let[: row.size]
+        _let_through(row, from_above, row, False, center, slant, height, kept)
+        from_above = kept
+    if training:
+        for c in range(row.size):
+            out[c] = from_above[c] * scale[c] + ((row[c] - center[c]) * slope[c] + shift[c])
+    else:
+        for c in range(row.size):
+            out[c] = from_above[c] * scale[c]
+
+
 # --- channels outside, few positions: (N, C * S) ---------------------------------------------------------------------
 
 # A channel is many short rows here, far from each other in memory. So some channels are taken together, as many as fit
@@ -613,7 +784,7 @@ def _moments_of_block(x, start, stop, positions, mean, var, room):
     some = min(examples, 8)
     first[:] = 0
     for n in range(some):
-        _add_one_long(first, x[n, start:stop])
+        _add_row(first, x[n, start:stop])
     mean[:] = 0.0
     _add_gathered(first, positions, mean)
     for c in range(mean.size):
@@ -621,16 +792,10 @@ def _moments_of_block(x, start, stop, positions, mean, var, room):
     _fill(rounded, positions, center)
     mean[:] = 0.0
     var[:] = 0.0
-    stripe = columns.STRIPE // x.itemsize
-    whole = width // stripe * stripe
     for n0 in range(0, examples, ROWS):
-        n1 = min(n0 + ROWS, examples)
         first[:] = 0
         second[:] = 0
-        for k in range(0, whole, stripe):
-            columns.add_moments(x[n0, start + k :], center[k:], first[k:], second[k:], n1 - n0, x.shape[1], 1, 0)
-        for n in range(n0, n1 if whole < width else n0):
-            _add_one_moments_long(first[whole:], second[whole:], center[whole:], x[n, start + whole : stop])
+        _add_moments_down(x, n0, start, min(ROWS, examples - n0), center, first, second)
         _add_gathered(first, positions, mean)
         _add_gathered(second, positions, var)
     for c in range(mean.size):
@@ -655,20 +820,8 @@ def _scale_block(x, start, stop, positions, mean, var, gamma, beta, eps, more, h
     _fill(short[0], positions, center)
     _fill(short[1], positions, scale)
     _fill(short[2], positions, shift)
-    least = x.dtype.type(least)
-    stripe = columns.STRIPE // x.itemsize
-    whole = width // stripe * stripe
     past = past and _is_on_lines(y, start)
-    for k in range(0, whole, stripe):
-        at = start + k
-        columns.scale(
-            x[0, at:], more[0, at:], has_more, center[k:], scale[k:], shift[k:], least, y[0, at:], past, x.shape[0],
-            x.shape[1], 1, 0,
-        )  # fmt: skip
-    at = start + whole
-    center, scale, shift = center[whole:], scale[whole:], shift[whole:]
-    for n in range(x.shape[0] if whole < width else 0):
-        _scale_channels(x[n, at:stop], more[n, at:stop], has_more, center, scale, shift, least, y[n, at:stop])
+    _scale_down(x, more, has_more, 0, start, x.shape[0], center, scale, shift, x.dtype.type(least), y, past)
 
 
 @_compiled
@@ -676,7 +829,7 @@ def _backward_block(
     x, dy, start, stop, positions, mean, var, gamma, eps, training, beta, more, passed, relu, has_more, dx,
     dgamma, dbeta, past, room, sums,
 ):  # fmt: skip
-    examples, row, width, channels = x.shape[0], x.shape[1], stop - start, mean.size
+    examples, width, channels = x.shape[0], stop - start, mean.size
     center, slant, height = room[0, :width], room[1, :width], room[2, :width]
     scale, slope, shift = room[3, :width], room[4, :width], room[5, :width]
     a, b, d, let = room[6, :width], room[7, :width], room[8, :width], room[9, :width]
@@ -685,26 +838,15 @@ def _backward_block(
     _fill(short[0], positions, center)
     _fill(short[1], positions, slant)
     _fill(short[2], positions, height)
-    stripe = columns.STRIPE // x.itemsize
-    whole = width // stripe * stripe
-    rest = start + whole
     sums[:] = 0.0
     for n0 in range(0, examples, ROWS):
-        n1 = min(n0 + ROWS, examples)
+        rows = min(ROWS, examples - n0)
         a[:] = 0
         b[:] = 0
         d[:] = 0
-        for k in range(0, whole, stripe):
-            at = start + k
-            columns.add_products(
-                x[n0, at:], dy[n0, at:], more[n0, at:], center[k:], slant[k:], height[k:], relu, has_more,
-                passed[n0, at:], a[k:], b[k:], d[k:], n1 - n0, row, 1, 0,
-            )  # fmt: skip
-        for n in range(n0, n1 if whole < width else n0):
-            _add_products_of_row(
-                x[n, rest:stop], dy[n, rest:stop], more[n, rest:stop], center[whole:], slant[whole:], height[whole:],
-                relu, has_more, passed[n, rest:stop], let, a[whole:], b[whole:], d[whole:],
-            )  # fmt: skip
+        _add_products_down(
+            x, dy, more, n0, start, rows, center, slant, height, relu, has_more, passed, let, a, b, d
+        )  # fmt: skip
         _add_gathered(a, positions, sums[0, 0])
         _add_gathered(b, positions, sums[0, 1])
         _add_gathered(d, positions, sums[0, 2])
@@ -715,17 +857,9 @@ def _backward_block(
     if has_more:  # what the ReLU let through is there already
         dy, relu = passed, False
     past = past and _is_on_lines(dx, start)
-    for k in range(0, whole, stripe):
-        at = start + k
-        columns.gradient(
-            x[0, at:], dy[0, at:], center[k:], slant[k:], height[k:], relu, scale[k:], slope[k:], shift[k:], training,
-            dx[0, at:], past, examples, row, 1, 0,
-        )  # fmt: skip
-    for n in range(examples if whole < width else 0):
-        _gradient_of_row(
-            x[n, rest:stop], dy[n, rest:stop], center[whole:], slant[whole:], height[whole:], relu, scale[whole:],
-            slope[whole:], shift[whole:], training, let, dx[n, rest:stop],
-        )  # fmt: skip
+    _gradient_down(
+        x, dy, 0, start, examples, center, slant, height, relu, scale, slope, shift, training, let, dx, past
+    )  # fmt: skip
 
 
 @numba.njit
@@ -824,16 +958,25 @@ def _combine(moments, rows, mean, var):
 
 
 @_compiled
-def _stripe(x):
-    """How many channels are gone down together, or 0 where they can't be divided so."""
-    stripe = columns.STRIPE // x.itemsize
-    return stripe if x.shape[1] % stripe == 0 else 0
+def _together(channels, stripe):
+    """How many rows are taken as one long row: so many that it is whole stripes, if that isn't too long."""
+    together = stripe // math.gcd(channels, stripe)
+    return together if together * channels <= LONG else max(1, LONG // channels)
 
 
 @_compiled
-def _together(channels):
-    """How many rows are taken as one long row: short loops cost more than what they do."""
-    return max(1, LONG // channels)
+def _height(long):
+    """How many long rows are summed up at once: they fit into a second-level cache, and aren't too many for float32."""
+    return max(4, min(ROWS, TILE // long))
+
+
+@_compiled
+def _blocks(v, first, last, long):
+    """Rows of (rows, C) as a matrix of long rows, and what is left of them as a row that is shorter."""
+    channels = v.shape[1]
+    flat = v.reshape(-1)[first * channels : last * channels]
+    rows = flat.size // long
+    return flat[: rows * long].reshape(rows, long), flat[rows * long :]
 
 
 @_compiled
@@ -852,140 +995,82 @@ def _repeated(v, long):
 
 
 @_compiled
-def _add_one_long(total, v):
-    for c in range(v.size):
-        total[c] += v[c]
-
-
-@_compiled
-def _add_moments_long(first, second, center, v_0, v_1, v_2, v_3):
-    for c in range(first.size):
-        d_0, d_1, d_2, d_3 = v_0[c] - center[c], v_1[c] - center[c], v_2[c] - center[c], v_3[c] - center[c]
-        first[c] += (d_0 + d_1) + (d_2 + d_3)
-        second[c] += (d_0 * d_0 + d_1 * d_1) + (d_2 * d_2 + d_3 * d_3)
-
-
-@_compiled
-def _add_one_moments_long(first, second, center, v):
-    for c in range(v.size):
-        d = v[c] - center[c]
-        first[c] += d
-        second[c] += d * d
+def _fold(long, channels, out):
+    """Add up what belongs to each channel in a long row, in float64."""
+    out[:] = 0.0
+    _add_folded(long, channels, out)
 
 
 @_compiled
 def _add_folded(long, channels, out):
     """Add to each channel, in float64, what belongs to it in a long row."""
     for k in range(long.size // channels):
-        _add_one_long(out, long[k * channels : (k + 1) * channels])
+        _add_row(out, long[k * channels : (k + 1) * channels])
 
 
 @_compiled
 def _moments_of_rows(x, moments, first, last, part, room):
     """Put the mean of each column, and the sum of squares about it, into `moments`."""
     channels = x.shape[1]
-    flat, zero = x.reshape(-1), x.dtype.type(0)
     mean, square, count = moments[part, 0], moments[part, 1], 0.0
     mean[:] = 0.0
     square[:] = 0.0
-    stripe = _stripe(x)
-    together = 1 if stripe else _together(channels)
+    together = _together(channels, _lanes(x)[0])
     long = together * channels
-    total, center, sums, sums_of_squares = room[0, :long], room[1, :long], room[2, :long], room[3, :long]
+    center, sums, sums_of_squares = room[0, :long], room[1, :long], room[2, :long]
     folded, folded_squares = np.empty(channels), np.empty(channels)
-    height = ROWS if stripe else max(4, TILE // long) * together
+    height = _height(long) * together
     for r0 in range(first, last, height):
         r1 = min(r0 + height, last)
         size = r1 - r0
-        start, stop = r0 * channels, r1 * channels
+        rows, rest = _blocks(x, r0, r1, long)
         if r0 == first:  # about their own mean the first ones, the others about the mean of those before
-            total[:] = zero
-            if stripe:
-                center[:] = zero
-                sums_of_squares[:] = zero
-                for c in range(0, channels, stripe):
-                    columns.add_moments(
-                        flat[start + c :], center[c:], total[c:], sums_of_squares[c:], size, channels, 1, 0
-                    )  # fmt: skip
-            else:
-                for at in range(start, stop, long):
-                    _add_one_long(total, flat[at : min(at + long, stop)])
-            folded[:] = 0.0
-            _add_folded(total, channels, folded)
+            center[:] = 0
+            _sum_moments(rows, rest, center, sums, sums_of_squares)
+            _fold(sums, channels, folded)
             for c in range(channels):
                 center[c] = folded[c] / size
         else:
             for c in range(channels):
                 center[c] = mean[c]
         _repeat(center, channels)
-        sums[:] = zero
-        sums_of_squares[:] = zero
-        at = start
-        if stripe:
-            for c in range(0, channels, stripe):
-                columns.add_moments(
-                    flat[start + c :], center[c:], sums[c:], sums_of_squares[c:], size, channels, 1, 0
-                )  # fmt: skip
-            at = stop
-        while at + 4 * long <= stop:
-            _add_moments_long(
-                sums, sums_of_squares, center, flat[at : at + long], flat[at + long : at + 2 * long],
-                flat[at + 2 * long : at + 3 * long], flat[at + 3 * long : at + 4 * long],
-            )  # fmt: skip
-            at += 4 * long
-        while at < stop:
-            _add_one_moments_long(sums, sums_of_squares, center, flat[at : min(at + long, stop)])
-            at += long
-        folded[:] = 0.0
-        folded_squares[:] = 0.0
-        _add_folded(sums, channels, folded)
-        _add_folded(sums_of_squares, channels, folded_squares)
+        _sum_moments(rows, rest, center, sums, sums_of_squares)
+        _fold(sums, channels, folded)
+        _fold(sums_of_squares, channels, folded_squares)
         share = size / (count + size)
         for c in range(channels):
-            rest = folded[c] / size
-            delta = float(center[c]) + rest - mean[c]
-            square[c] += folded_squares[c] - folded[c] * rest + delta * delta * (count * share)
+            left = folded[c] / size
+            delta = float(center[c]) + left - mean[c]
+            square[c] += folded_squares[c] - folded[c] * left + delta * delta * (count * share)
             mean[c] += delta * share
         count += size
 
 
 @_compiled
-def _scale_channels(row, added, has_more, center, scale, shift, least, out):
-    if has_more:
-        for c in range(row.size):
-            v = (row[c] - center[c]) * scale[c] + shift[c] + added[c]
-            out[c] = least if v < least else v
-    else:
-        for c in range(row.size):
-            v = (row[c] - center[c]) * scale[c] + shift[c]
-            out[c] = least if v < least else v
+def _sum_moments(rows, rest, center, sums, squares):
+    sums[:] = 0
+    squares[:] = 0
+    _add_moments_down(rows, 0, 0, rows.shape[0], center, sums, squares)
+    _add_moments_of_row(sums, squares, center, rest)
 
 
 @_compiled
 def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, first, last):
     channels = x.shape[1]
-    flat, added, out = x.reshape(-1), more.reshape(-1), y.reshape(-1)
-    stripe = _stripe(x)
-    if stripe:
-        past = past and out.ctypes.data % LINE == 0
-        for r1 in range(last, first, -ROWS):  # the last ones first
-            r0 = max(first, r1 - ROWS)
-            for c in range(0, channels, stripe):
-                at = r0 * channels + c
-                columns.scale(
-                    flat[at:], added[at:], has_more, center[c:], scale[c:], shift[c:], x.dtype.type(least), out[at:],
-                    past, r1 - r0, channels, 1, 0,
-                )  # fmt: skip
-        return
-    long = _together(channels) * channels
+    together = _together(channels, _lanes(x)[0])
+    long = together * channels
     center, scale = _repeated(center, room[0, :long]), _repeated(scale, room[1, :long])
-    shift = _repeated(shift, room[2, :long])
-    least = x.dtype.type(least)
-    start = first * channels
-    for back in range((last * channels - start + long - 1) // long):  # the last ones first
-        stop = last * channels - back * long
-        at = max(start, stop - long)
-        _scale_channels(flat[at:stop], added[at:stop], has_more, center, scale, shift, least, out[at:stop])
+    shift, least = _repeated(shift, room[2, :long]), x.dtype.type(least)
+    height = _height(long) * together
+    for back in range(-(-(last - first) // height)):  # the last ones first
+        r1 = last - back * height
+        r0 = max(first, r1 - height)
+        rows, rest = _blocks(x, r0, r1, long)
+        added, rest_added = _blocks(more, r0, r1, long)
+        out, rest_out = _blocks(y, r0, r1, long)
+        is_past = past and rows.size > 0 and _is_on_lines(out, 0)
+        _scale_down(rows, added, has_more, 0, 0, rows.shape[0], center, scale, shift, least, out, is_past)
+        _scale_row(rest, rest_added, has_more, center, scale, shift, least, rest_out)
 
 
 def _do_forward_last(kind):
@@ -1053,82 +1138,30 @@ def _slopes(sums, m, mean, var, gamma, eps, training, dgamma, dbeta, scale, slop
 
 
 @_compiled
-def _let_through_row(row, from_above, added, has_more, center, slant, height, out):
-    """The gradient from above where (x - center) * slant + height, and what was added, is positive; else 0."""
-    zero = row.dtype.type(0)
-    if has_more:
-        for c in range(row.size):
-            out[c] = zero if (row[c] - center[c]) * slant[c] + height[c] + added[c] <= zero else from_above[c]
-    else:
-        for c in range(row.size):
-            out[c] = zero if (row[c] - center[c]) * slant[c] + height[c] <= zero else from_above[c]
-
-
-@_compiled
-def _add_row(row, from_above, center, a, b, d):
-    for c in range(row.size):
-        centered = row[c] - center[c]
-        a[c] += from_above[c]
-        b[c] += from_above[c] * centered
-        d[c] += centered
-
-
-@_compiled
-def _add_products_of_row(row, from_above, added, center, slant, height, relu, has_more, passed, let, a, b, d):
-    """As `columns.add_products`, along a row; `let` is room for what the ReLU lets through."""
-    if relu:
-        kept = passed if has_more else let[: row.size]
-        _let_through_row(row, from_above, added, has_more, center, slant, height, kept)
-        _add_row(row, kept, center, a, b, d)
-    else:
-        _add_row(row, from_above, center, a, b, d)
-
-
-@_compiled
-def _gradient_of_row(row, from_above, center, slant, height, relu, scale, slope, shift, training, let, out):
-    """As `columns.gradient`, along a row."""
-    if relu:
-        kept = let[: row.size]
-        _let_through_row(row, from_above, row, False, center, slant, height, kept)
-        from_above = kept
-    if training:
-        for c in range(row.size):
-            out[c] = from_above[c] * scale[c] + ((row[c] - center[c]) * slope[c] + shift[c])
-    else:
-        for c in range(row.size):
-            out[c] = from_above[c] * scale[c]
-
-
-@_compiled
 def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, sums, first, last, part, room):
     channels = x.shape[1]
-    flat, above, added, through = x.reshape(-1), dy.reshape(-1), more.reshape(-1), passed.reshape(-1)
-    stripe = _stripe(x)
-    together = 1 if stripe else _together(channels)
+    together = _together(channels, _lanes(x)[0])
     long = together * channels
     a, b, d, let = room[0, :long], room[1, :long], room[2, :long], room[3]
-    if not stripe:
-        center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
-        height = _repeated(height, room[6, :long])
+    center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
+    height = _repeated(height, room[6, :long])
     sums[part] = 0.0
-    tall = ROWS * together
+    tall = _height(long) * together
     for r0 in range(first, last, tall):
-        start, stop = r0 * channels, min(r0 + tall, last) * channels
+        r1 = min(r0 + tall, last)
+        rows, rest = _blocks(x, r0, r1, long)
+        above, rest_above = _blocks(dy, r0, r1, long)
+        added, rest_added = _blocks(more, r0, r1, long)
+        through, rest_through = _blocks(passed, r0, r1, long)
         a[:] = 0
         b[:] = 0
         d[:] = 0
-        for c in range(0, channels if stripe else 0, max(1, stripe)):
-            at = start + c
-            columns.add_products(
-                flat[at:], above[at:], added[at:], center[c:], slant[c:], height[c:], relu, has_more, through[at:],
-                a[c:], b[c:], d[c:], (stop - start) // channels, channels, 1, 0,
-            )  # fmt: skip
-        for at in range(stop if stripe else start, stop, long):
-            end = min(at + long, stop)
-            _add_products_of_row(
-                flat[at:end], above[at:end], added[at:end], center, slant, height, relu, has_more, through[at:end],
-                let, a, b, d,
-            )  # fmt: skip
+        _add_products_down(
+            rows, above, added, 0, 0, rows.shape[0], center, slant, height, relu, has_more, through, let, a, b, d
+        )  # fmt: skip
+        _add_products_of_row(
+            rest, rest_above, rest_added, center, slant, height, relu, has_more, rest_through, let, a, b, d
+        )  # fmt: skip
         _add_folded(a, channels, sums[part, 0])
         _add_folded(b, channels, sums[part, 1])
         _add_folded(d, channels, sums[part, 2])
@@ -1142,30 +1175,26 @@ def _gradient_of_rows(
     channels = x.shape[1]
     if has_more:  # what the ReLU let through is there already
         dy, relu = passed, False
-    flat, above, out = x.reshape(-1), dy.reshape(-1), dx.reshape(-1)
-    stripe = _stripe(x)
-    if stripe:
-        past = past and out.ctypes.data % LINE == 0
-        for r1 in range(last, first, -ROWS):
-            r0 = max(first, r1 - ROWS)
-            for c in range(0, channels, stripe):
-                at = r0 * channels + c
-                columns.gradient(
-                    flat[at:], above[at:], center[c:], slant[c:], height[c:], relu, scale[c:], slope[c:], shift[c:],
-                    training, out[at:], past, r1 - r0, channels, 1, 0,
-                )  # fmt: skip
-        return
-    long = _together(channels) * channels
+    together = _together(channels, _lanes(x)[0])
+    long = together * channels
     center, slant = _repeated(center, room[0, :long]), _repeated(slant, room[1, :long])
     height, scale = _repeated(height, room[2, :long]), _repeated(scale, room[3, :long])
     slope, shift = _repeated(slope, room[4, :long]), _repeated(shift, room[5, :long])
     let = room[6]
-    start = first * channels
-    for back in range((last * channels - start + long - 1) // long):
-        stop = last * channels - back * long
-        at = max(start, stop - long)
+    tall = _height(long) * together
+    for back in range(-(-(last - first) // tall)):
+        r1 = last - back * tall
+        r0 = max(first, r1 - tall)
+        rows, rest = _blocks(x, r0, r1, long)
+        above, rest_above = _blocks(dy, r0, r1, long)
+        out, rest_out = _blocks(dx, r0, r1, long)
+        is_past = past and rows.size > 0 and _is_on_lines(out, 0)
+        _gradient_down(
+            rows, above, 0, 0, rows.shape[0], center, slant, height, relu, scale, slope, shift, training, let, out,
+            is_past,
+        )  # fmt: skip
         _gradient_of_row(
-            flat[at:stop], above[at:stop], center, slant, height, relu, scale, slope, shift, training, let, out[at:stop]
+            rest, rest_above, center, slant, height, relu, scale, slope, shift, training, let, rest_out
         )  # fmt: skip
 
 
