@@ -141,13 +141,10 @@ class _BatchNorm(torch.autograd.Function):
             mean, var = running_mean.clone(), running_var.clone()
             backend = choose(x, gamma, beta, mean, var, residual)
             return backend.forward(x, gamma, beta, mean, var, eps, residual, relu)
-        y, mean, var = choose(x, gamma, beta, residual).forward(x, gamma, beta, None, None, eps, residual, relu)
-        m = _values_per_channel(x)
         # Here, out of autograd's sight: no graph hangs on the running statistics, and torch.func.grad allows it.
-        if running_mean is not None and m > 0:
-            _follow(running_mean, mean, momentum)
-            _follow(running_var, var * (m / (m - 1)), momentum)
-        return y, mean, var
+        running = None if running_mean is None else (running_mean, running_var, momentum)
+        backend = choose(x, gamma, beta, residual, running_mean, running_var)
+        return backend.forward(x, gamma, beta, None, None, eps, residual, relu, running)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -196,14 +193,6 @@ class _Plain(_BatchNorm):
         else:
             ctx.save_for_backward(x, gamma, mean, var)
         return y
-
-
-def _follow(running, batch, momentum):
-    """running = (1 - momentum) * running + momentum * batch, in place."""
-    if running.dtype == batch.dtype:
-        running.lerp_(batch, momentum)
-    else:  # of half precision: rounded once
-        running.copy_(torch.lerp(running.to(batch.dtype), batch, momentum))
 
 
 def _values_per_channel(x):

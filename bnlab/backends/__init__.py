@@ -1,12 +1,12 @@
 """Implementations of batch normalization for torch tensors, and the one place that chooses between them.
 
-A backend is a module with three functions. They know nothing of autograd, running statistics, momentum or argument
-checks: `bnlab.functional` does all that, once, for every backend.
+A backend is a module with three functions. They know nothing of autograd or argument checks: `bnlab.functional` does
+that, once, for every backend.
 
-``forward(x, gamma, beta, mean, var, eps, residual=None, relu=False) -> y, mean, var``
+``forward(x, gamma, beta, mean, var, eps, residual=None, relu=False, running=None) -> y, mean, var``
     Normalize `x`, shape (N, C, ...), per channel. With ``mean=None, var=None`` by the statistics of this batch (`var`
     biased, divided by m), which are returned in at least float32; else by the given ones. `gamma`, `beta` may be None.
-    Then add `residual`, and let a ReLU follow.
+    Then add `residual`, and let a ReLU follow. `running`, a mean, a variance and a momentum, follows the batch.
 ``backward(dy, x, gamma, mean, var, eps, training) -> dx, dgamma, dbeta``
     The gradients at the `mean` and `var` that `forward` returned. With `training` these are functions of `x`, so
     gradient flows through them; without, they are constants.

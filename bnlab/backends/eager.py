@@ -9,8 +9,10 @@ import math
 
 import torch
 
+from bnlab.backends.running import follow
 
-def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
+
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False, running=None):
     """Normalize each channel, then scale and shift it: Algorithm 1 of Ioffe & Szegedy (2015).
 
     With `residual` and `relu`, ``relu(batch_norm(x) + residual)``, as at the end of a block of a ResNet.
@@ -29,6 +31,8 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
         Added to the normalized input.
     relu : bool
         Whether negative results become 0.
+    running : (torch.Tensor of shape (C,), torch.Tensor of shape (C,), float), or None
+        Running mean, running variance and momentum; see `bnlab.backends.running.follow`.
 
     Returns
     -------
@@ -50,6 +54,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     y = x_centered * k if beta is None else torch.addcmul(_per_channel(beta.to(var.dtype), x), x_centered, k)
     y = y if residual is None else y + residual
     y = torch.relu(y) if relu else y
+    follow(running, mean, var, x[:, 0].numel() if x.numel() else 0)
     return _lay_out(y.to(x.dtype)), mean, var
 
 

@@ -6,6 +6,8 @@ the mean is thousands of standard deviations from 0: such tensors are not taken.
 
 import torch
 
+from bnlab.backends.running import follow
+
 
 def takes(x):
     """Whether torch's kernels are right for this tensor, and made for it."""
@@ -14,7 +16,7 @@ def takes(x):
     return x.device.type == "cuda" or x.is_contiguous()
 
 
-def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False, running=None):
     """Normalize each channel, then scale and shift it; see `bnlab.backends.eager.forward`.
 
     Parameters
@@ -25,6 +27,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     eps : float
     residual : torch.Tensor, shape (N, C, ...), or None
     relu : bool
+    running : (torch.Tensor of shape (C,), torch.Tensor of shape (C,), float), or None
 
     Returns
     -------
@@ -42,6 +45,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     if training:
         m = x.numel() // x.shape[1]
         var *= (m - 1) / m
+        follow(running, mean, var, m)
     y = y if residual is None else y.add_(residual)
     return (y.relu_() if relu else y), mean, var
 

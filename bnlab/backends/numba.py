@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from bnlab.backends import columns, threads
+from bnlab.backends.running import follow
 from bnlab.backends.stores import LINE, PAST_CACHES, fence
 from bnlab.backends.threads import add, pointer
 
@@ -53,7 +54,7 @@ _compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath={"r
 _log = logging.getLogger("bnlab")
 
 
-def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False, running=None):
     """Normalize each channel, then scale and shift it; see `bnlab.backends.eager.forward`.
 
     Parameters
@@ -65,6 +66,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     eps : float
     residual : torch.Tensor, shape (N, C, ...), or None
     relu : bool
+    running : (torch.Tensor of shape (C,), torch.Tensor of shape (C,), float), or None
 
     Returns
     -------
@@ -82,9 +84,14 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
         mean, var = _vector(mean, x, wide), _vector(var, x, wide)
     if values.numel():
         gamma, beta = _vector(gamma, x, wide, 1.0), _vector(beta, x, wide, 0.0)
-        tensors = values, values, y, values if added is None else added, values, mean, var, gamma, beta, mean, var
-        numbers = eps, 0.0 if relu else -math.inf, training, relu, added is not None
+        running_mean, running_var, momentum = running or (mean, var, 0.0)
+        follows = running is not None and all(v.dtype == wide and v.is_contiguous() for v in running[:2])
+        vectors = mean, var, gamma, beta, running_mean, running_var
+        tensors = values, values, y, values if added is None else added, values, *vectors
+        numbers = eps, 0.0 if relu else -math.inf, momentum, training, relu, added is not None, follows
         _run("forward", x.shape, is_last, tensors, numbers)
+        if not follows:
+            follow(running, mean, var, values.numel() // x.shape[1])
     return _like(y, x), mean, var
 
 
@@ -149,7 +156,7 @@ def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
         gamma, beta = _vector(gamma, x, wide, 1.0), _vector(beta, x, wide, 0.0)
         passed = values if dresidual is None else dresidual
         tensors = values, above, dx, added, passed, mean, var, gamma, beta, dgamma, dbeta
-        _run("backward", x.shape, is_last, tensors, (eps, 0.0, training, relu, residual is not None))
+        _run("backward", x.shape, is_last, tensors, (eps, 0.0, 0.0, training, relu, residual is not None, False))
     return _like(dx, x), dgamma, dbeta, None if dresidual is None else _like(dresidual, x)
 
 
@@ -207,10 +214,11 @@ def _vector(v, x, wide, default=None):
 # --- jobs for threads ------------------------------------------------------------------------------------------------
 
 _FIELDS = [(name, "i8") for name in "taken done ready address parts length examples channels positions past".split()]
-_FIELDS += [("width", "i8"), ("eps", "f8"), ("least", "f8")]
-_FIELDS += [(name, "i8") for name in "training relu has_more".split()]
-# addresses: of arrays in the dtype of the input, and of one in float64
-_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta dgamma dbeta".split()]
+_FIELDS += [("width", "i8"), ("eps", "f8"), ("least", "f8"), ("momentum", "f8")]
+_FIELDS += [(name, "i8") for name in "training relu has_more follows".split()]
+# Addresses of arrays in the dtype of the input, and of one in float64. The last two that have a value per channel are
+# the running statistics, or backward the gradients of gamma and beta.
+_FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta last_0 last_1".split()]
 _FIELDS += [(name, "i8") for name in "sums lines room".split()]
 DONE, READY = 8, 16  # bytes behind the job's address; at the address itself stands how many parts are taken
 
@@ -407,6 +415,15 @@ def _moments_of_channel(x, c, room):
     return mean, max(squares / count, 0.0) if squares == squares else squares
 
 
+@numba.njit
+def _follow(job, c, mean, var, running_mean, running_var):
+    """As `bnlab.backends.running.follow`, for the channel c."""
+    if job.follows:
+        m, old, new = job.examples * job.positions, 1.0 - job.momentum, job.momentum
+        running_mean[c] = old * running_mean[c] + new * mean
+        running_var[c] = old * running_var[c] + new * var * (m / (m - 1))
+
+
 @_compiled
 def _line(mean, var, gamma, beta, eps, kind):
     """Center, scale and shift by which a channel is normalized: (x - center) * scale + shift."""
@@ -450,6 +467,7 @@ def _do_forward_first(kind):
         x, y, more = _values_at(job.x, job, kind), _values_at(job.y, job, kind), _values_at(job.more, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        running_mean, running_var = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         past = job.past and _has_whole_lines(y)
         first, last, part = _next(job)
         room = _room_at(job, part, kind)  # of the first part that the thread takes; of no other thread
@@ -459,6 +477,7 @@ def _do_forward_first(kind):
                 if job.training:
                     mu, sigma2 = _moments_of_channel(x, c, room)
                     mean[c], var[c] = mu, sigma2
+                    _follow(job, c, mu, sigma2, running_mean, running_var)
                 line = _line(mu, sigma2, gamma[c], beta[c], job.eps, kind)
                 _scale_channel(x, c, line, more, job.has_more, job.least, y, past, room)
             first, last, part = _next(job)
@@ -566,7 +585,7 @@ def _do_backward_first(kind):
         more, passed = _values_at(job.more, job, kind), _values_at(job.passed, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
-        dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
+        dgamma, dbeta = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         past = job.past and _has_whole_lines(dx)
         first, last, part = _next(job)
         room = _room_at(job, part, kind)
@@ -884,6 +903,7 @@ def _do_forward_few(kind):
         x, y, more = _columns_at(job.x, job, kind), _columns_at(job.y, job, kind), _columns_at(job.more, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        running_mean, running_var = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         first, last, part = _next(job)
         room, sums = _room_at(job, part, kind), _sums_at(job, part)
         while part >= 0:
@@ -896,6 +916,8 @@ def _do_forward_few(kind):
                     _moments_of_block(x, start, stop, job.positions, mu, sigma2, room)
                     mean[c0:c1] = mu
                     var[c0:c1] = sigma2
+                    for c in range(c0, c1):
+                        _follow(job, c, mu[c - c0], sigma2[c - c0], running_mean, running_var)
                 else:
                     mu[:] = mean[c0:c1]
                     sigma2[:] = var[c0:c1]
@@ -916,7 +938,7 @@ def _do_backward_few(kind):
         more, passed = _columns_at(job.more, job, kind), _columns_at(job.passed, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
-        dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
+        dgamma, dbeta = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         first, last, part = _next(job)
         room, sums = _room_at(job, part, kind), _sums_at(job, part)
         while part >= 0:
@@ -1079,6 +1101,7 @@ def _do_forward_last(kind):
         x, y, more = _rows_at(job.x, job, kind), _rows_at(job.y, job, kind), _rows_at(job.more, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
+        running_mean, running_var = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         moments = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
         lines = numba.carray(pointer(job.lines), (3, job.channels), kind)
         mine, done = np.empty(job.parts, np.int64), 0
@@ -1094,6 +1117,8 @@ def _do_forward_last(kind):
                     _combine(moments, job.length, mu, sigma2)
                     mean[:] = mu
                     var[:] = sigma2
+                    for c in range(job.channels):
+                        _follow(job, c, mu[c], sigma2[c], running_mean, running_var)
                 _lines(mu, sigma2, gamma, beta, job.eps, lines[0], lines[1], lines[2])
                 add(job.address + READY, 1)
             first, last, part = _next(job)
@@ -1205,7 +1230,7 @@ def _do_backward_last(kind):
         more, passed = _rows_at(job.more, job, kind), _rows_at(job.passed, job, kind)
         mean, var = _channels_at(job.mean, job, kind), _channels_at(job.var, job, kind)
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
-        dgamma, dbeta = _channels_at(job.dgamma, job, kind), _channels_at(job.dbeta, job, kind)
+        dgamma, dbeta = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         sums = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
         lines = numba.carray(pointer(job.lines), (3, job.channels), kind)
         center, slant, height = np.empty(job.channels, kind), np.empty(job.channels, kind), np.empty(job.channels, kind)

@@ -20,6 +20,8 @@ import torch
 import triton
 import triton.language as tl
 
+from bnlab.backends.running import follow
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 SMALL = 16384  # values of a channel that one program keeps in registers
 BLOCK = 256 if INTERPRETED else 2048  # values that a program of a split kernel takes at once
@@ -28,7 +30,7 @@ MOST_PARTS = 64
 WAVES = 4  # programs for each multiprocessor
 
 
-def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
+def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False, running=None):
     """Normalize each channel, then scale and shift it; see `bnlab.backends.eager.forward`.
 
     Parameters
@@ -40,6 +42,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     eps : float
     residual : torch.Tensor, shape (N, C, ...), or None
     relu : bool
+    running : (torch.Tensor of shape (C,), torch.Tensor of shape (C,), float), or None
 
     Returns
     -------
@@ -64,6 +67,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
         _forward_small[(sizes.channels,)](
             x, y, mean, var, *vectors, sizes.channels, sizes.positions, sizes.values, sizes.padded, _accurate(x)
         )
+        follow(running, mean, var, sizes.values)
         return y, mean, var
     moments = torch.empty((2, sizes.parts, sizes.channels), dtype=torch.float64, device=x.device) if training else mean
     if training:
@@ -73,6 +77,7 @@ def forward(x, gamma, beta, mean, var, eps, residual=None, relu=False):
     kernel[sizes.grid](
         x, y, moments, mean, var, *vectors, sizes.channels, *sizes.layout, sizes.parts, training, _accurate(x)
     )
+    follow(running, mean, var, sizes.values)
     return y, mean, var
 
 
