@@ -153,7 +153,8 @@ def _backward(dy, x, gamma, beta, mean, var, eps, training, residual, relu):
         added, dresidual = _dense(residual, is_last), _output(x, is_last, wide)
     if values.numel():
         mean, var = _vector(mean, x, wide), _vector(var, x, wide)
-        gamma, beta = _vector(gamma, x, wide, 1.0), _vector(beta, x, wide, 0.0)
+        gamma = _vector(gamma, x, wide, 1.0)
+        beta = _vector(beta, x, wide, 0.0) if relu else gamma  # which nobody reads then
         passed = values if dresidual is None else dresidual
         tensors = values, above, dx, added, passed, mean, var, gamma, beta, dgamma, dbeta
         _run("backward", x.shape, is_last, tensors, (eps, 0.0, 0.0, training, relu, residual is not None, False))
@@ -987,12 +988,6 @@ def _together(channels, stripe):
 
 
 @_compiled
-def _height(long):
-    """How many long rows are summed up at once: they fit into a second-level cache, and aren't too many for float32."""
-    return max(4, min(ROWS, TILE // long))
-
-
-@_compiled
 def _blocks(v, first, last, long):
     """Rows of (rows, C) as a matrix of long rows, and what is left of them as a row that is shorter."""
     channels = v.shape[1]
@@ -1041,7 +1036,7 @@ def _moments_of_rows(x, moments, first, last, part, room):
     long = together * channels
     center, sums, sums_of_squares = room[0, :long], room[1, :long], room[2, :long]
     folded, folded_squares = np.empty(channels), np.empty(channels)
-    height = _height(long) * together
+    height = ROWS * together
     for r0 in range(first, last, height):
         r1 = min(r0 + height, last)
         size = r1 - r0
@@ -1083,7 +1078,7 @@ def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, f
     long = together * channels
     center, scale = _repeated(center, room[0, :long]), _repeated(scale, room[1, :long])
     shift, least = _repeated(shift, room[2, :long]), x.dtype.type(least)
-    height = _height(long) * together
+    height = ROWS * together
     for back in range(-(-(last - first) // height)):  # the last ones first
         r1 = last - back * height
         r0 = max(first, r1 - height)
@@ -1171,7 +1166,7 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
     center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
     height = _repeated(height, room[6, :long])
     sums[part] = 0.0
-    tall = _height(long) * together
+    tall = ROWS * together
     for r0 in range(first, last, tall):
         r1 = min(r0 + tall, last)
         rows, rest = _blocks(x, r0, r1, long)
@@ -1206,7 +1201,7 @@ def _gradient_of_rows(
     height, scale = _repeated(height, room[2, :long]), _repeated(scale, room[3, :long])
     slope, shift = _repeated(slope, room[4, :long]), _repeated(shift, room[5, :long])
     let = room[6]
-    tall = _height(long) * together
+    tall = ROWS * together
     for back in range(-(-(last - first) // tall)):
         r1 = last - back * tall
         r0 = max(first, r1 - tall)
