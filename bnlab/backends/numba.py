@@ -988,7 +988,7 @@ def _together(channels, stripe):
 
 
 @_compiled
-def _blocks(v, first, last, long):
+def _as_long_rows(v, first, last, long):
     """Rows of (rows, C) as a matrix of long rows, and what is left of them as a row that is shorter."""
     channels = v.shape[1]
     flat = v.reshape(-1)[first * channels : last * channels]
@@ -1036,14 +1036,15 @@ def _moments_of_rows(x, moments, first, last, part, room):
     long = together * channels
     center, sums, sums_of_squares = room[0, :long], room[1, :long], room[2, :long]
     folded, folded_squares = np.empty(channels), np.empty(channels)
-    height = ROWS * together
-    for r0 in range(first, last, height):
-        r1 = min(r0 + height, last)
-        size = r1 - r0
-        rows, rest = _blocks(x, r0, r1, long)
-        if r0 == first:  # about their own mean the first ones, the others about the mean of those before
+    rows, rest = _as_long_rows(x, first, last, long)
+    for r0 in range(0, max(1, rows.shape[0]), ROWS):
+        r1 = min(r0 + ROWS, rows.shape[0])
+        is_last = r1 == rows.shape[0]
+        size = (r1 - r0) * together + (rest.size // channels if is_last else 0)
+        left = rest[: rest.size if is_last else 0]
+        if r0 == 0:  # about their own mean the first ones, the others about the mean of those before
             center[:] = 0
-            _sum_moments(rows, rest, center, sums, sums_of_squares)
+            _sum_moments(rows, r0, r1, left, center, sums, sums_of_squares)
             _fold(sums, channels, folded)
             for c in range(channels):
                 center[c] = folded[c] / size
@@ -1051,23 +1052,23 @@ def _moments_of_rows(x, moments, first, last, part, room):
             for c in range(channels):
                 center[c] = mean[c]
         _repeat(center, channels)
-        _sum_moments(rows, rest, center, sums, sums_of_squares)
+        _sum_moments(rows, r0, r1, left, center, sums, sums_of_squares)
         _fold(sums, channels, folded)
         _fold(sums_of_squares, channels, folded_squares)
         share = size / (count + size)
         for c in range(channels):
-            left = folded[c] / size
-            delta = float(center[c]) + left - mean[c]
-            square[c] += folded_squares[c] - folded[c] * left + delta * delta * (count * share)
+            beyond = folded[c] / size
+            delta = float(center[c]) + beyond - mean[c]
+            square[c] += folded_squares[c] - folded[c] * beyond + delta * delta * (count * share)
             mean[c] += delta * share
         count += size
 
 
 @_compiled
-def _sum_moments(rows, rest, center, sums, squares):
+def _sum_moments(rows, r0, r1, rest, center, sums, squares):
     sums[:] = 0
     squares[:] = 0
-    _add_moments_down(rows, 0, 0, rows.shape[0], center, sums, squares)
+    _add_moments_down(rows, r0, 0, r1 - r0, center, sums, squares)
     _add_moments_of_row(sums, squares, center, rest)
 
 
@@ -1078,16 +1079,14 @@ def _scale_rows(x, center, scale, shift, more, has_more, least, y, past, room, f
     long = together * channels
     center, scale = _repeated(center, room[0, :long]), _repeated(scale, room[1, :long])
     shift, least = _repeated(shift, room[2, :long]), x.dtype.type(least)
-    height = ROWS * together
-    for back in range(-(-(last - first) // height)):  # the last ones first
-        r1 = last - back * height
-        r0 = max(first, r1 - height)
-        rows, rest = _blocks(x, r0, r1, long)
-        added, rest_added = _blocks(more, r0, r1, long)
-        out, rest_out = _blocks(y, r0, r1, long)
-        is_past = past and rows.size > 0 and _is_on_lines(out, 0)
-        _scale_down(rows, added, has_more, 0, 0, rows.shape[0], center, scale, shift, least, out, is_past)
-        _scale_row(rest, rest_added, has_more, center, scale, shift, least, rest_out)
+    rows, rest = _as_long_rows(x, first, last, long)
+    added, rest_added = _as_long_rows(more, first, last, long)
+    out, rest_out = _as_long_rows(y, first, last, long)
+    _scale_row(rest, rest_added, has_more, center, scale, shift, least, rest_out)
+    past = past and rows.size > 0 and _is_on_lines(out, 0)
+    for r1 in range(rows.shape[0], 0, -ROWS):  # the last ones first
+        r0 = max(0, r1 - ROWS)
+        _scale_down(rows, added, has_more, r0, 0, r1 - r0, center, scale, shift, least, out, past)
 
 
 def _do_forward_last(kind):
@@ -1166,22 +1165,22 @@ def _sums_of_rows(x, dy, center, more, passed, relu, has_more, slant, height, su
     center, slant = _repeated(center, room[4, :long]), _repeated(slant, room[5, :long])
     height = _repeated(height, room[6, :long])
     sums[part] = 0.0
-    tall = ROWS * together
-    for r0 in range(first, last, tall):
-        r1 = min(r0 + tall, last)
-        rows, rest = _blocks(x, r0, r1, long)
-        above, rest_above = _blocks(dy, r0, r1, long)
-        added, rest_added = _blocks(more, r0, r1, long)
-        through, rest_through = _blocks(passed, r0, r1, long)
+    rows, rest = _as_long_rows(x, first, last, long)
+    above, rest_above = _as_long_rows(dy, first, last, long)
+    added, rest_added = _as_long_rows(more, first, last, long)
+    through, rest_through = _as_long_rows(passed, first, last, long)
+    for r0 in range(0, max(1, rows.shape[0]), ROWS):
+        r1 = min(r0 + ROWS, rows.shape[0])
         a[:] = 0
         b[:] = 0
         d[:] = 0
         _add_products_down(
-            rows, above, added, 0, 0, rows.shape[0], center, slant, height, relu, has_more, through, let, a, b, d
+            rows, above, added, r0, 0, r1 - r0, center, slant, height, relu, has_more, through, let, a, b, d
         )  # fmt: skip
-        _add_products_of_row(
-            rest, rest_above, rest_added, center, slant, height, relu, has_more, rest_through, let, a, b, d
-        )  # fmt: skip
+        if r1 == rows.shape[0]:
+            _add_products_of_row(
+                rest, rest_above, rest_added, center, slant, height, relu, has_more, rest_through, let, a, b, d
+            )  # fmt: skip
         _add_folded(a, channels, sums[part, 0])
         _add_folded(b, channels, sums[part, 1])
         _add_folded(d, channels, sums[part, 2])
@@ -1201,20 +1200,15 @@ def _gradient_of_rows(
     height, scale = _repeated(height, room[2, :long]), _repeated(scale, room[3, :long])
     slope, shift = _repeated(slope, room[4, :long]), _repeated(shift, room[5, :long])
     let = room[6]
-    tall = ROWS * together
-    for back in range(-(-(last - first) // tall)):
-        r1 = last - back * tall
-        r0 = max(first, r1 - tall)
-        rows, rest = _blocks(x, r0, r1, long)
-        above, rest_above = _blocks(dy, r0, r1, long)
-        out, rest_out = _blocks(dx, r0, r1, long)
-        is_past = past and rows.size > 0 and _is_on_lines(out, 0)
+    rows, rest = _as_long_rows(x, first, last, long)
+    above, rest_above = _as_long_rows(dy, first, last, long)
+    out, rest_out = _as_long_rows(dx, first, last, long)
+    _gradient_of_row(rest, rest_above, center, slant, height, relu, scale, slope, shift, training, let, rest_out)
+    past = past and rows.size > 0 and _is_on_lines(out, 0)
+    for r1 in range(rows.shape[0], 0, -ROWS):  # the last ones first
+        r0 = max(0, r1 - ROWS)
         _gradient_down(
-            rows, above, 0, 0, rows.shape[0], center, slant, height, relu, scale, slope, shift, training, let, out,
-            is_past,
-        )  # fmt: skip
-        _gradient_of_row(
-            rest, rest_above, center, slant, height, relu, scale, slope, shift, training, let, rest_out
+            rows, above, r0, 0, r1 - r0, center, slant, height, relu, scale, slope, shift, training, let, out, past
         )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def bench(
     ] = False,
     mean: Annotated[float, typer.Option(help="Mean of the input, in standard deviations.")] = 0.5,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: what torch chooses.")] = None,
-    turns: Annotated[int, typer.Option(min=3, help="How often each is called, at most.")] = 15,
+    turns: Annotated[int, typer.Option(min=3, help="Turns at most; in each, everybody is called twice.")] = 15,
     seconds: Annotated[float, typer.Option(min=0, help="For one case; three turns are made in any case.")] = 6.0,
     output: Annotated[Path | None, typer.Option(help="A JSON file for all figures.")] = None,
     plots: Annotated[Path | None, typer.Option(help="A folder for ratios.svg and roofline.svg.")] = None,

@@ -1,10 +1,11 @@
 """How it is measured: all implementations in turns, beside a copy of the tensor, and none whose result is wrong.
 
-A turn calls every implementation once, in an order drawn anew each time: what slows the machine for a while slows
-them all, and what one leaves behind for the next (in caches, or threads that still turn) meets all of them. The
-figure is the median over the turns, and the spread the distance between the quartiles. The copy, in the same turns,
-gives the bandwidth that the machine has at that time, and so the *floor*: the time that moving the bytes takes. Where
-x does not stay on the chip between two passes it is read twice: the streaming floor is higher.
+A turn calls every implementation twice, in an order drawn anew each time: what slows the machine for a while slows
+them all. The first of the two calls finds the caches full of what another one has left, also where its own program
+was; the second finds them as it left them itself, as in a loop. The figure is the median of the second ones over the
+turns, and the spread the distance between their quartiles; the first ones have a median of their own. The copy, in
+the same turns, gives the bandwidth that the machine has at that time, and so the *floor*: the time that moving the
+bytes takes. Where x does not stay on the chip between two passes it is read twice: the streaming floor is higher.
 
 Forward is a call of the layer in training mode, with all that autograd keeps; backward is the gradient with respect to
 x, weight and bias; evaluation is a call in evaluation mode without autograd. Each may be followed by a ReLU, or by the
@@ -102,7 +103,9 @@ class Timing:
     case : Case
     name : str
     milliseconds : float or None
-        Median; None where the result is wrong or the call failed.
+        Median of the second calls; None where the result is wrong or the call failed.
+    first_milliseconds : float or None
+        The same of the first calls, which come after somebody else's.
     spread : float
         Distance between the quartiles, of the median.
     of_floor, of_streaming : float
@@ -119,6 +122,7 @@ class Timing:
     case: Case
     name: str
     milliseconds: float | None = None
+    first_milliseconds: float | None = None
     spread: float = 0.0
     of_floor: float = 0.0
     of_streaming: float = 0.0
@@ -217,12 +221,14 @@ def measure(case: Case, contenders: list[Contender], plan: Plan) -> list[Timing]
     timings["copy"] = Timing(case, "copy")
     with _kept_memory(plan.fresh_memory or case.device != "cpu"):
         seconds = in_turns(calls, plan, case.device)
-    copy = statistics.median(seconds["copy"])
+    copy = statistics.median(again for _, again in seconds["copy"])
     for name, its in seconds.items():
-        middle = statistics.median(its)
-        quartiles = statistics.quantiles(its, n=4)
+        firsts, others = zip(*its, strict=True)
+        middle = statistics.median(others)
+        quartiles = statistics.quantiles(others, n=4)
         timing = timings[name]
         timing.milliseconds, timing.turns = 1e3 * middle, len(its)
+        timing.first_milliseconds = 1e3 * statistics.median(firsts)
         timing.spread = (quartiles[2] - quartiles[0]) / middle
         floor, streaming = (2, 2) if name == "copy" else (case.floor, case.streaming)
         timing.of_floor = copy * floor / 2 / middle  # a copy moves the bytes twice
@@ -315,8 +321,8 @@ def _synchronize(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
-    """Call everybody in turns.
+def in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[tuple[float, float]]]:
+    """Call everybody in turns, twice each.
 
     Parameters
     ----------
@@ -326,10 +332,10 @@ def in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
 
     Returns
     -------
-    dict of str to list of float
-        Seconds of every call, by name.
+    dict of str to list of (float, float)
+        Seconds of the first call and of the second, for every turn, by name.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     names, order = list(calls), random.Random(0)
     began = perf_counter()
     for turn in range(plan.warm_up + plan.turns):
@@ -339,7 +345,7 @@ def in_turns(calls: dict, plan: Plan, device: str) -> dict[str, list[float]]:
         for name in names:
             contender, call = calls[name]
             with _binding(contender):
-                taken = _time(call, device)
+                taken = _time(call, device), _time(call, device)
             if turn >= plan.warm_up:
                 seconds[name].append(taken)
     return seconds

@@ -43,11 +43,16 @@ def ratios(timings: list[Timing], to: str = "torch") -> dict[tuple, dict[str, li
 
 
 def summary(timings: list[Timing]) -> list[dict]:
-    """The geometric mean and the worst of the ratios to torch, for each suite, operation, layout and dtype."""
-    rows = []
+    """The geometric mean and the worst of the ratios to torch, for each suite, operation, layout and dtype.
+
+    "first_geometric_mean" is that of the first calls in each turn.
+    """
+    rows, bases = [], {timing.case: timing for timing in timings if timing.name == "torch"}
     for (suite, operation, layout, dtype), its in ratios(timings).items():
         for name, pairs in its.items():
             values = [ratio for _, ratio in pairs]
+            first = [timing.first_milliseconds for timing, _ in pairs]
+            base = [bases[timing.case].first_milliseconds for timing, _ in pairs]
             rows.append(
                 {
                     "suite": suite,
@@ -58,6 +63,7 @@ def summary(timings: list[Timing]) -> list[dict]:
                     "shapes": len(values),
                     "geometric_mean": statistics.geometric_mean(values),
                     "worst": min(values),
+                    "first_geometric_mean": statistics.geometric_mean(b / a for a, b in zip(first, base, strict=True)),
                 }
             )
     return rows
@@ -76,7 +82,7 @@ def case_table(timings: list[Timing]) -> Table:
     )
     layers = f", {case.layers} layers" if case.layers > 1 else ""
     table = Table(title=f"{case.operation}, {shape}, {case.layout}, {case.dtype}{layers}", title_justify="left")
-    for title in ("", "ms", "spread", "to torch", "floor", "streaming", "error", "memory"):
+    for title in ("", "ms", "spread", "first ms", "to torch", "floor", "streaming", "error", "memory"):
         table.add_column(title, justify="left" if not title else "right")
     base = next((timing.milliseconds for timing in timings if timing.name == "torch"), None)
     for timing in timings:
@@ -87,6 +93,7 @@ def case_table(timings: list[Timing]) -> Table:
             timing.name,
             f"{timing.milliseconds:.3g}",
             f"{timing.spread:.0%}",
+            f"{timing.first_milliseconds:.3g}",
             f"{base / timing.milliseconds:.2f}" if base and timing.name != "copy" else "",
             f"{timing.of_floor:.0%}" if timing.name != "copy" else "",
             f"{timing.of_streaming:.0%}" if timing.name != "copy" else "",
@@ -100,14 +107,16 @@ def summary_table(timings: list[Timing], plan: Plan) -> Table:
     """The ratios to torch."""
     memory = "everybody's memory fresh from the system" if plan.fresh_memory else "freed memory kept, for everybody"
     table = Table(title=f"How many times as fast as torch ({memory})", title_justify="left")
-    for title in ("suite", "operation", "layout", "dtype", "implementation", "shapes", "geometric mean", "worst"):
-        table.add_column(title, justify="right" if title in ("shapes", "geometric mean", "worst") else "left")
+    numbers = ("shapes", "geometric mean", "worst", "first calls")
+    for title in ("suite", "operation", "layout", "dtype", "implementation", *numbers):
+        table.add_column(title, justify="right" if title in numbers else "left")
     for row in summary(timings):
         table.add_row(
             *(row[name] for name in ("suite", "operation", "layout", "dtype", "implementation")),
             str(row["shapes"]),
             f"{row['geometric_mean']:.2f}",
             f"{row['worst']:.2f}",
+            f"{row['first_geometric_mean']:.2f}",
         )
     return table
 

@@ -161,7 +161,8 @@ def measure_steps(plan: Plan) -> Iterator[list[StepTiming]]:
             calls = {}
             for one, norm, fused in contenders(network, plan.device):
                 calls[one.name] = one, _training_step(make(norm, fused), shape, layout, plan)
-            seconds = in_turns(calls, plan, plan.device)
+            turns = in_turns(calls, plan, plan.device)
+            seconds = {name: [again for _, again in its] for name, its in turns.items()}
             without = statistics.median(seconds[WITHOUT])
             timings = []
             for name, its in seconds.items():

@@ -90,6 +90,7 @@ def test_everybody_here_is_right(operation, layout, dtype):
     assert {"torch", "bnlab eager", "copy"} <= {timing.name for timing in timings}
     for timing in timings:
         assert not timing.problem and timing.milliseconds > 0 and timing.turns == 3
+        assert timing.first_milliseconds > 0
         assert timing.error <= measure.TOLERANCE[getattr(torch, dtype)]
 
 
@@ -137,7 +138,8 @@ def test_torch_is_refused_where_it_loses_the_variance():
 
 def timing(name, milliseconds, shape=(2, 3, 4, 4), operation="forward", **fields):
     case = measure.Case("awkward", shape, 1, operation, "NCHW", "float32", "cpu")
-    return measure.Timing(case, name, milliseconds, **fields)
+    first = None if milliseconds is None else 2.0 + milliseconds  # caches are cold
+    return measure.Timing(case, name, milliseconds, first, **fields)
 
 
 def test_ratios_and_their_mean():
@@ -147,6 +149,26 @@ def test_ratios_and_their_mean():
     (row,) = report.summary(timings)
     assert (row["implementation"], row["shapes"], row["worst"]) == ("ours", 2, 1.0)
     assert row["geometric_mean"] == pytest.approx(statistics.geometric_mean([4, 1]))
+    assert row["first_geometric_mean"] == pytest.approx(statistics.geometric_mean([10 / 4, 1]))
+
+
+def test_the_second_call_of_a_turn_counts_and_the_first_is_kept_apart(monkeypatch):
+    """A call here takes 2 seconds after somebody else's, and 1 after its own."""
+    before = []
+
+    def call(name):
+        def one():
+            taken = 1.0 if before[-1:] == [name] else 2.0
+            before.append(name)
+            return taken
+
+        return layers.Contender(name, None), one
+
+    monkeypatch.setattr(measure, "_time", lambda call, device: call())
+    seconds = measure.in_turns({name: call(name) for name in "abc"}, measure.Plan(turns=5), "cpu")
+    assert all(len(its) == 5 and {again for _, again in its} == {1.0} for its in seconds.values())
+    assert statistics.median(first for its in seconds.values() for first, _ in its) == 2.0
+    assert len(before) == 2 * 3 * (5 + measure.Plan().warm_up)
 
 
 def test_floors_count_the_bytes():
