@@ -45,7 +45,14 @@ LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
 EVEN = 16  # channels whose positions, however many, end with a cache line
 ROOM = 16  # rows that a part has to work in
-LARGE = 1 << 20  # values of a tensor that isn't in the caches any more when somebody reads it
+# Values of an output from which on it is written past the caches, by operation and whether channels are innermost:
+# where that, and a ReLU or a product that reads the output next, took no longer together.
+LARGE = {
+    ("forward", False): 1 << 21,
+    ("forward", True): 1 << 22,
+    ("backward", False): 1 << 20,
+    ("backward", True): 1 << 21,
+}
 GRAIN = 16384  # values below which a further thread costs more than it saves
 PARTS = 4  # for each thread, where channels are outside: who is done early takes over from the others
 
@@ -214,7 +221,7 @@ def _vector(v, x, wide, default=None):
 
 # --- jobs for threads ------------------------------------------------------------------------------------------------
 
-_FIELDS = [(name, "i8") for name in "taken done ready address parts length examples channels positions past".split()]
+_FIELDS = [(name, "i8") for name in "taken done ready address past parts length examples channels positions".split()]
 _FIELDS += [("width", "i8"), ("eps", "f8"), ("least", "f8"), ("momentum", "f8")]
 _FIELDS += [(name, "i8") for name in "training relu has_more follows".split()]
 # Addresses of arrays in the dtype of the input, and of one in float64. The last two that have a value per channel are
@@ -247,8 +254,7 @@ def _sizes(shape, is_last, threads):
         "few": min(channels * positions, 3 * TILE // examples + EVEN * positions),
         "first": columns.STRIPE // 4,
     }[layout]
-    past = PAST_CACHES and values >= LARGE
-    sizes = parts, length, examples, channels, positions, past, width
+    sizes = parts, length, examples, channels, positions, width
     bytes_of = _job.size, 8 * parts * 3 * channels, 8 * 3 * channels, 8 * parts * ROOM * width
     return layout, count, sizes, tuple(itertools.accumulate(bytes_of))
 
@@ -262,7 +268,8 @@ def _run(operation, shape, is_last, tensors, numbers):
     scratch = torch.empty(end, dtype=torch.uint8)
     at = scratch.data_ptr()
     addresses = [v.data_ptr() for v in tensors]
-    job = _job.pack(0, 0, 0, at, *sizes, *numbers, *addresses, at + sums, at + lines, at + room)
+    past = PAST_CACHES and shape.numel() >= LARGE[operation, is_last]
+    job = _job.pack(0, 0, 0, at, past, *sizes, *numbers, *addresses, at + sums, at + lines, at + room)
     ctypes.memmove(at, job, len(job))
     threads.run(*_entry(operation, layout, tensors[0].dtype), at, count)
 
@@ -606,7 +613,8 @@ def _do_backward_first(kind):
 
 
 # Down some columns of a matrix, which begin in a row at a column, and are as many as there are factors: by stripes,
-# then by lines, then by values.
+# then by lines, then by values. An output that goes into the caches is rather written row by row if it is only a part
+# of each: else its lines come from as many pages as there are rows, a few from each at a time.
 
 
 @_compiled
@@ -633,7 +641,7 @@ def _add_moments_down(x, row, column, rows, center, first, second):
 @_compiled
 def _scale_down(x, more, has_more, row, column, rows, center, scale, shift, least, y, past):
     """Write (x - center) * scale + shift, and what follows."""
-    stripe, line, stripes, lines = _widths(x, center.size)
+    stripe, line, stripes, lines = _widths(x, center.size if past or center.size == x.shape[1] else 0)
     for k in range(0, stripes, stripe):
         at = column + k
         columns.scale(
@@ -684,7 +692,7 @@ def _gradient_down(
     x, dy, row, column, rows, center, slant, height, relu, scale, slope, shift, training, let, dx, past
 ):  # fmt: skip
     """Write dy * scale + (x - center) * slope + shift; of dy what a ReLU let through."""
-    stripe, line, stripes, lines = _widths(x, center.size)
+    stripe, line, stripes, lines = _widths(x, center.size if past or center.size == x.shape[1] else 0)
     for k in range(0, stripes, stripe):
         at = column + k
         columns.gradient(
@@ -891,7 +899,8 @@ def _columns_at(address, job, kind):
 def _channels_together(channels, examples, positions, stripe):
     """How many of these channels are taken at once: about `TILE` values, and whole stripes if that is not too many."""
     values = examples * positions
-    even = EVEN
+    line = stripe // 4
+    even = line // math.gcd(line, positions)
     while even * positions % stripe and even * 2 * values <= 2 * TILE:
         even *= 2
     blocks = max(1, -(-channels * values // TILE))

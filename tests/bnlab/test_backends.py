@@ -83,7 +83,7 @@ SHAPES = [
 def stores(request, monkeypatch):
     """Both ways of writing an output, whatever its size and the processor."""
     monkeypatch.setattr(numba, "PAST_CACHES", request.param)
-    monkeypatch.setattr(numba, "LARGE", 0)
+    monkeypatch.setattr(numba, "LARGE", dict.fromkeys(numba.LARGE, 0))
 
 
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4])
