@@ -90,7 +90,7 @@ bench: $(INSTALLED)  ## Time batch normalization on this machine: torch's, and b
 	python -m bnlab.benchmark
 
 bench-cpu: $(INSTALLED)  ## Measure it for the chapter "What BN costs", on a quiet machine (15 minutes)
-	python -m bnlab.benchmark --quiet --output book/results/bn_speed_cpu.json
+	python -m bnlab.benchmark --quiet --turns 60 --output book/results/bn_speed_cpu.json
 	python -m bnlab.benchmark --whole-steps --output book/results/bn_steps_cpu.json
 
 bench-gpu: $(INSTALLED)  ## The same on a GPU, after its kernels' tests; needs a torch with CUDA

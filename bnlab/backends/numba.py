@@ -45,11 +45,11 @@ LONG = 2048  # values of rows that are taken together
 TILE = 65536  # values at once there, at most: they fit into a second-level cache
 EVEN = 16  # channels whose positions, however many, end with a cache line
 ROOM = 16  # rows that a part has to work in
-# Values of an output from which on it is written past the caches, by operation and whether channels are innermost:
-# where that, and a ReLU or a product that reads the output next, took no longer together.
+# Values of an output from which on it is written past the caches, by operation and whether channels are innermost. Up to
+# there, what that saves here is less than what a ReLU, or a product, loses that reads the output next.
 LARGE = {
     ("forward", False): 1 << 21,
-    ("forward", True): 1 << 22,
+    ("forward", True): 1 << 21,
     ("backward", False): 1 << 20,
     ("backward", True): 1 << 21,
 }
