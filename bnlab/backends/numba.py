@@ -42,11 +42,10 @@ BLOCK = 8192  # values whose moments are taken at once: float32 sums them well
 ROWS = 256  # values that are summed in the dtype of the input, at most, before that goes into a float64 sum
 FEW = 256  # positions up to which the channels of an example are taken together
 LONG = 2048  # values of rows that are taken together
-TILE = 65536  # values at once there, at most: they fit into a second-level cache
-EVEN = 16  # channels whose positions, however many, end with a cache line
-ROOM = 16  # rows that a part has to work in
-# Values of an output from which on it is written past the caches, by operation and whether channels are innermost. Up to
-# there, what that saves here is less than what a ReLU, or a product, loses that reads the output next.
+TILE = 65536  # values at once there, about: they fit into a second-level cache
+ROOM = 16  # rows that a thread has to work in
+# Values of an output from which on it is written past the caches, by operation and whether channels are innermost. In
+# smaller ones that saves less here than a ReLU, or a product, loses that reads the output next.
 LARGE = {
     ("forward", False): 1 << 21,
     ("forward", True): 1 << 21,
@@ -221,21 +220,22 @@ def _vector(v, x, wide, default=None):
 
 # --- jobs for threads ------------------------------------------------------------------------------------------------
 
-_FIELDS = [(name, "i8") for name in "taken done ready address past parts length examples channels positions".split()]
-_FIELDS += [("width", "i8"), ("eps", "f8"), ("least", "f8"), ("momentum", "f8")]
+_FIELDS = [(name, "i8") for name in "taken done ready rooms address past".split()]
+_FIELDS += [(name, "i8") for name in "parts length examples channels positions together count width".split()]
+_FIELDS += [(name, "f8") for name in "eps least momentum".split()]
 _FIELDS += [(name, "i8") for name in "training relu has_more follows".split()]
 # Addresses of arrays in the dtype of the input, and of one in float64. The last two that have a value per channel are
 # the running statistics, or backward the gradients of gamma and beta.
 _FIELDS += [(name, "i8") for name in "x dy y more passed mean var gamma beta last_0 last_1".split()]
 _FIELDS += [(name, "i8") for name in "sums lines room".split()]
-DONE, READY = 8, 16  # bytes behind the job's address; at the address itself stands how many parts are taken
+DONE, READY, ROOMS = 8, 16, 24  # bytes behind the job's address; at the address itself: how many parts are taken
 
 
 _job = struct.Struct("=" + "".join("q" if kind == "i8" else "d" for _, kind in _FIELDS))
 
 
 @functools.lru_cache(maxsize=1024)
-def _sizes(shape, is_last, threads):
+def _sizes(shape, is_last, itemsize, threads):
     """The layout, how many threads work on it, the job's sizes, and where sums, lines and room begin behind it.
 
     On small tensors a call costs as much as the arithmetic, so what is the same in every call is kept.
@@ -249,14 +249,22 @@ def _sizes(shape, is_last, threads):
     count = max(1, min(threads, length, values // GRAIN))
     parts = count if is_last else min(length, count * PARTS)
     layout = "last" if is_last else "few" if positions <= FEW and channels > 1 else "first"
-    width = {
-        "last": max(LONG, channels),
-        "few": min(channels * positions, 3 * TILE // examples + EVEN * positions),
-        "first": columns.STRIPE // 4,
-    }[layout]
-    sizes = parts, length, examples, channels, positions, width
-    bytes_of = _job.size, 8 * parts * 3 * channels, 8 * 3 * channels, 8 * parts * ROOM * width
+    together = _channels_together(-(-channels // parts), examples, positions, itemsize)
+    width = {"last": max(LONG, channels), "few": together * positions, "first": columns.STRIPE // itemsize}[layout]
+    sizes = parts, length, examples, channels, positions, together, count, width
+    bytes_of = _job.size, 8 * parts * 3 * channels, 8 * 3 * channels, itemsize * count * ROOM * width
     return layout, count, sizes, tuple(itertools.accumulate(bytes_of))
+
+
+def _channels_together(channels, examples, positions, itemsize):
+    """How many of these channels are taken at once: about `TILE` values, and whole stripes if that isn't too many."""
+    values = examples * positions
+    stripe, line = columns.STRIPE // itemsize, LINE // itemsize
+    even = line // math.gcd(line, positions)  # channels whose positions are whole lines
+    while even * positions % stripe and even * values <= TILE:
+        even *= 2
+    blocks = max(1, -(-channels * values // TILE))
+    return min(channels, -(-channels // blocks // even) * even)
 
 
 def _run(operation, shape, is_last, tensors, numbers):
@@ -264,14 +272,15 @@ def _run(operation, shape, is_last, tensors, numbers):
 
     The tensors are those of which the job has the addresses, in this order; the numbers those that come before.
     """
-    layout, count, sizes, (sums, lines, room, end) = _sizes(shape, is_last, torch.get_num_threads())
+    dtype = tensors[0].dtype
+    layout, count, sizes, (sums, lines, room, end) = _sizes(shape, is_last, dtype.itemsize, torch.get_num_threads())
     scratch = torch.empty(end, dtype=torch.uint8)
     at = scratch.data_ptr()
     addresses = [v.data_ptr() for v in tensors]
     past = PAST_CACHES and shape.numel() >= LARGE[operation, is_last]
-    job = _job.pack(0, 0, 0, at, past, *sizes, *numbers, *addresses, at + sums, at + lines, at + room)
+    job = _job.pack(0, 0, 0, 0, at, past, *sizes, *numbers, *addresses, at + sums, at + lines, at + room)
     ctypes.memmove(at, job, len(job))
-    threads.run(*_entry(operation, layout, tensors[0].dtype), at, count)
+    threads.run(*_entry(operation, layout, dtype), at, count)
 
 
 def compile_all():
@@ -322,12 +331,13 @@ def _values_at(address, job, kind):
 
 
 @numba.njit
-def _room_at(job, part, kind):
-    """Rows to work in.
+def _room_of(job, kind):
+    """Rows to work in, of this thread alone.
 
     Not np.empty: numba counts who uses an array that it made, and each count waits until all stores have arrived.
     """
-    return numba.carray(pointer(job.room), (job.parts, ROOM, job.width), kind)[part]
+    mine = add(job.address + ROOMS, 1)
+    return numba.carray(pointer(job.room), (job.count, ROOM, job.width), kind)[mine]
 
 
 @numba.njit
@@ -478,7 +488,7 @@ def _do_forward_first(kind):
         running_mean, running_var = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         past = job.past and _has_whole_lines(y)
         first, last, part = _next(job)
-        room = _room_at(job, part, kind)  # of the first part that the thread takes; of no other thread
+        room = _room_of(job, kind)
         while part >= 0:
             for c in range(first, last):
                 mu, sigma2 = float(mean[c]), float(var[c])
@@ -596,7 +606,7 @@ def _do_backward_first(kind):
         dgamma, dbeta = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         past = job.past and _has_whole_lines(dx)
         first, last, part = _next(job)
-        room = _room_at(job, part, kind)
+        room = _room_of(job, kind)
         while part >= 0:
             for c in range(first, last):
                 _backward_channel(
@@ -613,8 +623,17 @@ def _do_backward_first(kind):
 
 
 # Down some columns of a matrix, which begin in a row at a column, and are as many as there are factors: by stripes,
-# then by lines, then by values. An output that goes into the caches is rather written row by row if it is only a part
-# of each: else its lines come from as many pages as there are rows, a few from each at a time.
+# then by lines, then by values.
+
+
+@_compiled
+def _is_by_stripes(x, width, past):
+    """Whether an output is written stripe by stripe.
+
+    Where it goes into the caches, and is a part of long rows, it is written row by row: stripes would take their lines
+    from as many pages as there are rows, a few from each.
+    """
+    return past or width == x.shape[1] or width < LONG
 
 
 @_compiled
@@ -641,7 +660,7 @@ def _add_moments_down(x, row, column, rows, center, first, second):
 @_compiled
 def _scale_down(x, more, has_more, row, column, rows, center, scale, shift, least, y, past):
     """Write (x - center) * scale + shift, and what follows."""
-    stripe, line, stripes, lines = _widths(x, center.size if past or center.size == x.shape[1] else 0)
+    stripe, line, stripes, lines = _widths(x, center.size if _is_by_stripes(x, center.size, past) else 0)
     for k in range(0, stripes, stripe):
         at = column + k
         columns.scale(
@@ -692,7 +711,7 @@ def _gradient_down(
     x, dy, row, column, rows, center, slant, height, relu, scale, slope, shift, training, let, dx, past
 ):  # fmt: skip
     """Write dy * scale + (x - center) * slope + shift; of dy what a ReLU let through."""
-    stripe, line, stripes, lines = _widths(x, center.size if past or center.size == x.shape[1] else 0)
+    stripe, line, stripes, lines = _widths(x, center.size if _is_by_stripes(x, center.size, past) else 0)
     for k in range(0, stripes, stripe):
         at = column + k
         columns.gradient(
@@ -895,18 +914,6 @@ def _columns_at(address, job, kind):
     return numba.carray(pointer(address), (job.examples, job.channels * job.positions), kind)
 
 
-@_compiled
-def _channels_together(channels, examples, positions, stripe):
-    """How many of these channels are taken at once: about `TILE` values, and whole stripes if that is not too many."""
-    values = examples * positions
-    line = stripe // 4
-    even = line // math.gcd(line, positions)
-    while even * positions % stripe and even * 2 * values <= 2 * TILE:
-        even *= 2
-    blocks = max(1, -(-channels * values // TILE))
-    return -(-channels // blocks // even) * even
-
-
 def _do_forward_few(kind):
     def forward_few(data):
         job = numba.carray(data, (1,))[0]
@@ -915,11 +922,10 @@ def _do_forward_few(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         running_mean, running_var = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         first, last, part = _next(job)
-        room, sums = _room_at(job, part, kind), _sums_at(job, part)
+        room, sums = _room_of(job, kind), _sums_at(job, part)
         while part >= 0:
-            some = _channels_together(last - first, job.examples, job.positions, columns.STRIPE // x.itemsize)
-            for c0 in range(first, last, some):
-                c1 = min(c0 + some, last)
+            for c0 in range(first, last, job.together):
+                c1 = min(c0 + job.together, last)
                 start, stop = c0 * job.positions, c1 * job.positions
                 mu, sigma2 = sums[0, : c1 - c0], sums[1, : c1 - c0]
                 if job.training:
@@ -950,11 +956,10 @@ def _do_backward_few(kind):
         gamma, beta = _channels_at(job.gamma, job, kind), _channels_at(job.beta, job, kind)
         dgamma, dbeta = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         first, last, part = _next(job)
-        room, sums = _room_at(job, part, kind), _sums_at(job, part)
+        room, sums = _room_of(job, kind), _sums_at(job, part)
         while part >= 0:
-            some = _channels_together(last - first, job.examples, job.positions, columns.STRIPE // x.itemsize)
-            for c0 in range(first, last, some):
-                c1 = min(c0 + some, last)
+            for c0 in range(first, last, job.together):
+                c1 = min(c0 + job.together, last)
                 _backward_block(
                     x, dy, c0 * job.positions, c1 * job.positions, job.positions, mean[c0:c1], var[c0:c1],
                     gamma[c0:c1], job.eps, job.training, beta[c0:c1], more, passed, job.relu, job.has_more, dx,
@@ -1107,11 +1112,11 @@ def _do_forward_last(kind):
         running_mean, running_var = _channels_at(job.last_0, job, kind), _channels_at(job.last_1, job, kind)
         moments = numba.carray(pointer(job.sums), (job.parts, 3, job.channels), np.float64)
         lines = numba.carray(pointer(job.lines), (3, job.channels), kind)
-        mine, done = np.empty(job.parts, np.int64), 0
+        mine, done, room = np.empty(job.parts, np.int64), 0, _room_of(job, kind)
         first, last, part = _next(job)
         while part >= 0:
             if job.training:
-                _moments_of_rows(x, moments, first, last, part, _room_at(job, part, kind))
+                _moments_of_rows(x, moments, first, last, part, room)
             mine[done] = part
             done += 1
             if add(job.address + DONE, 1) == job.parts - 1:
@@ -1132,7 +1137,7 @@ def _do_forward_last(kind):
             first, last = _bounds(job, mine[done])
             _scale_rows(
                 x, lines[0], lines[1], lines[2], more, job.has_more, job.least, y, job.past,
-                _room_at(job, mine[done], kind), first, last,
+                room, first, last,
             )  # fmt: skip
         fence()
 
@@ -1233,12 +1238,12 @@ def _do_backward_last(kind):
         lines = numba.carray(pointer(job.lines), (3, job.channels), kind)
         center, slant, height = np.empty(job.channels, kind), np.empty(job.channels, kind), np.empty(job.channels, kind)
         _lines(mean, var, gamma, beta, job.eps, center, slant, height)
-        mine, done = np.empty(job.parts, np.int64), 0
+        mine, done, room = np.empty(job.parts, np.int64), 0, _room_of(job, kind)
         first, last, part = _next(job)
         while part >= 0:
             _sums_of_rows(
                 x, dy, center, more, passed, job.relu, job.has_more, slant, height, sums, first, last, part,
-                _room_at(job, part, kind),
+                room,
             )  # fmt: skip
             mine[done] = part
             done += 1
@@ -1256,7 +1261,7 @@ def _do_backward_last(kind):
             first, last = _bounds(job, mine[done])
             _gradient_of_rows(
                 x, dy, center, more, passed, job.relu, job.has_more, slant, height, lines[0], lines[1], lines[2],
-                job.training, dx, job.past, _room_at(job, mine[done], kind), first, last,
+                job.training, dx, job.past, room, first, last,
             )  # fmt: skip
         fence()
 
