@@ -9,6 +9,8 @@ An array that is an argument begins at the first value of its stripe, in the fir
 from one row to the next, `step` that from one block of rows to the next. So a row of one channel, which is as long as
 an image, can be gone along too: as rows of a stripe each, whose columns all have the same factors. The loops named
 "of line" take a line of the cache at a time; they do the rest of a row.
+
+numba keeps what it has compiled by the date of the caller's file: after a change here, touch ``backends/numba.py``.
 """
 
 from contextlib import contextmanager

@@ -5,8 +5,9 @@ Time goes into memory here, not into arithmetic, so all is arranged to read memo
 - Where channels are the outer axis (NCHW), one thread takes a channel from its statistics to its output. A channel of
   most networks fits into the second-level cache of a core, where the second pass finds it.
 - Where channels are the innermost axis (channels_last, or plain features), threads take blocks of rows, and the second
-  pass goes backwards, from what was read last. Sums stay in registers (`bnlab.backends.columns`).
-- An output larger than the caches is written past them (`bnlab.backends.stores`).
+  pass goes backwards, from what was read last.
+- Sums and factors stay in registers (`bnlab.backends.columns`).
+- A large output is written past the caches (`bnlab.backends.stores`).
 - A ReLU, and the addition of a residual before it, happen where the output is written. Backward, what the ReLU let
   through is computed again rather than stored.
 
@@ -458,7 +459,7 @@ def _scale_channel(x, c, line, more, has_more, least, y, past, room):
     center[:], scale[:], shift[:] = line
     least = x.dtype.type(least)
     times, step, at = x.shape[0], -x.shape[1] * x.shape[2], x.shape[0] - 1
-    rows, start = x.shape[2] // lanes, 0
+    rows = x.shape[2] // lanes
     columns.scale(
         x[at, c], more[at, c], has_more, center, scale, shift, least, y[at, c], past, rows, lanes, times, step
     )  # fmt: skip

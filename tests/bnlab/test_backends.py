@@ -264,7 +264,7 @@ def separately(x, gamma, beta, dy, residual, training=True, mean=None, var=None)
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
-@pytest.mark.parametrize("shape", [(70, 40), (2, 3, 60, 60), (5, 7, 4, 5), (2, 3, 4, 5, 6)], ids=str)
+@pytest.mark.parametrize("shape", [(70, 40), (2, 3, 60, 60), (5, 7, 4, 5), (4, 128, 14, 14), (2, 3, 4, 5, 6)], ids=str)
 @pytest.mark.parametrize("backend", ALL)
 def test_a_residual_and_a_relu_in_the_same_pass(backend, shape, last, training, stores):
     last = last and len(shape) > 3
@@ -283,6 +283,27 @@ def test_a_residual_and_a_relu_in_the_same_pass(backend, shape, last, training, 
     grads = kernels.backward_relu(dy, x, gamma, beta, mu, sigma, EPS, training, residual)
     assert max(distance(a, b) for a, b in zip(grads, expected[1:], strict=True)) < 1e-5
     assert grads[3].stride() == grads[0].stride() == y.stride()
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "with gaps"])
+@pytest.mark.parametrize("shape", [(70, 40), (2, 3, 60, 60), (5, 7, 4, 5)], ids=str)
+@pytest.mark.parametrize("backend", ALL)
+def test_running_statistics_follow(backend, shape, kind):
+    """(1 - momentum) * running + momentum * batch, the variance divided by m - 1; in place, whatever holds them."""
+    x, gamma, beta, _ = make(shape, 3.0)
+    channels, momentum = shape[1], 0.3
+    running = [torch.linspace(-1, 2, channels), torch.linspace(0.5, 4, channels)]
+    if kind == "float16":
+        running = [v.half() for v in running]
+    elif kind == "with gaps":
+        running = [torch.stack([v, v], dim=1)[:, 0] for v in running]
+    over = [0, *range(2, x.dim())]
+    batch = x.double().mean(over), x.double().var(over, unbiased=True)
+    expected = [(1 - momentum) * v.double() + momentum * b for v, b in zip(running, batch, strict=True)]
+    y = ALL[backend].forward(x, gamma, beta, None, None, EPS, running=(*running, momentum))[0]
+    tolerance = 2e-3 if kind == "float16" else 1e-6
+    assert max(distance(v, e) for v, e in zip(running, expected, strict=True)) < tolerance
+    assert torch.equal(y, ALL[backend].forward(x, gamma, beta, None, None, EPS)[0])
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels outside", "channels innermost"])
